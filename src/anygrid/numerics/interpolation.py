@@ -1,0 +1,136 @@
+"""Values of a sampled function at the points of another grid of the same domain."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from scipy.spatial import Delaunay, cKDTree
+from torch import Tensor
+
+from anygrid.errors import GridError
+from anygrid.grid import Axis, Box, Grid, Points, Sphere
+from anygrid.numerics.bases import Basis, analysis_matrix, synthesis_matrix
+
+__all__ = ["interpolate"]
+
+_SLACK = 0.51  # of a spacing: cell-centred grids of one domain end this far from each other's last point
+
+
+def interpolate(
+    u: Float[Tensor, "batch channel *space"], grid: Grid, query: Grid, *, smooth: bool = False
+) -> Float[Tensor, "batch channel *query"]:
+    """Interpolate ``u`` from ``grid`` to ``query``; linear in ``u`` and differentiable.
+
+    Along an evenly spaced periodic axis: trigonometric interpolation, exact for every wave number the axis resolves.
+    Along any other axis: piecewise linear, second order and without overshoot; with ``smooth`` a cubic spline (not-a-knot,
+    fourth order), for fields without jumps. From scattered points: linear on their triangulation, nearest outside its hull.
+    Points of the query beyond a bounded axis by at most half a spacing take the value at its end.
+
+    Raises
+    ------
+    GridError
+        When the grids do not have the same coordinates, or the query leaves the domain.
+    """
+    if grid.ndim != query.ndim:
+        raise GridError("interpolate", f"a query with {grid.ndim} coordinates", f"{query.ndim}", "use a grid of the same domain")
+    if grid == query:
+        return u
+    batch, channels = u.shape[:2]
+    if isinstance(grid, Points):
+        return _from_points(u.reshape(batch * channels, -1), grid, query).reshape(batch, channels, *query.shape).to(u.dtype)
+    assert isinstance(grid, Box | Sphere)
+    if isinstance(query, Box | Sphere):
+        for k, (axis, other) in enumerate(zip(grid.axes, query.axes, strict=True)):
+            if axis != other:
+                matrix = torch.from_numpy(_axis_matrix(axis, other.coordinates(), other, smooth)).to(u)
+                u = torch.movedim(torch.tensordot(u, matrix, dims=([k + 2], [1])), -1, k + 2)
+        return u.contiguous()
+    points = query.points().numpy()
+    matrices = [torch.from_numpy(_axis_matrix(axis, points[:, k], None, smooth)).to(u) for k, axis in enumerate(grid.axes)]
+    return _at_points(u, matrices)
+
+
+def _at_points(u: Tensor, matrices: list[Tensor]) -> Tensor:
+    """Contract every space dimension with its own (points, size) matrix, the points held in common."""
+    letters = "xyzw"[: len(matrices)]
+    # Last axis first keeps the intermediate at (batch, points, remaining axes).
+    out = torch.einsum(f"bc{letters},p{letters[-1]}->bcp{letters[:-1]}", u, matrices[-1])
+    for letter, matrix in zip(letters[:-1], matrices[:-1], strict=True):
+        rest = letters[letters.index(letter) + 1 : -1]
+        out = torch.einsum(f"bcp{letter}{rest},p{letter}->bcp{rest}", out, matrix)
+    return out
+
+
+def _axis_matrix(axis: Axis, x: NDArray[np.float64], target: Axis | None, smooth: bool) -> NDArray[np.float64]:
+    if axis.periodic and axis.uniform:
+        even = axis.size % 2 == 0
+        basis = Basis("fourier", axis.size)
+        forward = analysis_matrix(basis, axis)
+        factor = np.full(basis.functions, 2.0)
+        factor[0] = 1.0
+        if even:
+            factor[basis.highest] = 1.0  # the Nyquist cosine has twice the norm of the others, and its sine is not seen
+            factor[-1] = 0.0
+        same = target if target is not None and target.interval == axis.interval else None
+        return synthesis_matrix(basis, axis.interval, x, same) @ (factor[:, None] * forward)
+    nodes = axis.coordinates()
+    values = np.eye(axis.size)
+    if axis.periodic:
+        length = axis.interval.length
+        nodes, values = np.append(nodes, nodes[0] + length), np.concatenate([values, values[:1]])
+        x = nodes[0] + np.mod(x - nodes[0], length)
+    else:
+        slack = _SLACK * float(np.diff(nodes).max()) if axis.size > 1 else np.inf
+        if x.min() < nodes[0] - slack or x.max() > nodes[-1] + slack:
+            raise GridError(
+                "interpolate",
+                f"{axis.name} between {nodes[0]:g} and {nodes[-1]:g}",
+                f"{x.min():g} to {x.max():g}",
+                "stay inside the domain of the data",
+            )
+        x = np.clip(x, nodes[0], nodes[-1])
+    if axis.size == 1:
+        return np.ones((x.size, 1))
+    if smooth and axis.size > 3:
+        return CubicSpline(nodes, values, bc_type="periodic" if axis.periodic else "not-a-knot")(x)
+    left = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, len(nodes) - 2)
+    t = ((x - nodes[left]) / (nodes[left + 1] - nodes[left]))[:, None]
+    return (1 - t) * values[left] + t * values[left + 1]
+
+
+def _from_points(u: Tensor, grid: Points, query: Grid) -> Tensor:
+    """From scattered points, ``(batch, points)``: barycentric weights on the triangulation of points and periodic images."""
+    index, weight = _barycentric(grid, query)
+    return (u[:, index.to(u.device)] * weight.to(u)).sum(-1)
+
+
+@lru_cache(maxsize=8)
+def _barycentric(grid: Points, query: Grid) -> tuple[Tensor, Tensor]:
+    """Corners of the simplex around every query point and their weights: ``(query points, d + 1)`` each."""
+    x, owner = grid.points().numpy(), np.arange(grid.size)
+    for k, interval in enumerate(grid.domain):
+        if interval.periodic:
+            shift = np.eye(grid.ndim)[k] * interval.length
+            x, owner = np.concatenate([x - shift, x, x + shift]), np.concatenate([owner] * 3)
+    wanted = query.points().reshape(-1, query.ndim).numpy()
+    if grid.ndim == 1:
+        order = np.argsort(x[:, 0])
+        nodes, owner = x[order, 0], owner[order]
+        right = np.clip(np.searchsorted(nodes, wanted[:, 0]), 1, len(nodes) - 1)
+        t = np.clip((wanted[:, 0] - nodes[right - 1]) / (nodes[right] - nodes[right - 1]), 0, 1)
+        return torch.from_numpy(owner[np.stack([right - 1, right], 1)]), torch.from_numpy(np.stack([1 - t, t], 1))
+    mesh = Delaunay(x)
+    simplex = mesh.find_simplex(wanted)
+    inside = simplex >= 0
+    affine = mesh.transform[simplex[inside]]
+    first = np.einsum("pij,pj->pi", affine[:, :-1], wanted[inside] - affine[:, -1])
+    index = np.zeros((len(wanted), grid.ndim + 1), dtype=np.int64)
+    weight = np.zeros(index.shape)
+    index[inside], weight[inside] = mesh.simplices[simplex[inside]], np.column_stack([first, 1 - first.sum(1)])
+    index[~inside, 0], weight[~inside, 0] = cKDTree(x).query(wanted[~inside])[1], 1.0
+    return torch.from_numpy(owner[index]), torch.from_numpy(weight)

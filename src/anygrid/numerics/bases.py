@@ -83,7 +83,7 @@ def evaluate(basis: Basis, interval: Interval, x: NDArray[np.float64], axis: Axi
         return np.concatenate([np.cos(angle), np.sin(angle[:, 1:])], axis=1)
     if basis.family == "legendre":
         values = np.polynomial.legendre.legvander(2 * s - 1, basis.count - 1)
-        return values * np.sqrt(2 * wave + 1)
+        return np.asarray(values * np.sqrt(2 * wave + 1), dtype=np.float64)
     angle = _angles(wave, axis, s, 2.0)
     if basis.family == "sine":
         return np.sqrt(2) * np.sin(angle[:, 1:])

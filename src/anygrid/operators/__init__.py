@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from anygrid.grid import Grid
+from anygrid.grid import Box, Grid
 from anygrid.operators.check import check_operator
 from anygrid.operators.fno import FNO
 from anygrid.operators.latent_fno import LatentFNO, latent_shape
@@ -15,15 +15,30 @@ __all__ = ["FNO", "OPERATORS", "LatentFNO", "UNet", "check_operator", "default_o
 OPERATORS: tuple[type[nn.Module], ...] = (LatentFNO, FNO, UNet)
 
 
-def default_operator(inputs: int, outputs: int, grid: Grid) -> nn.Module:
+# Points along an axis of the coarse latent grid, by number of axes: about a thousand points in all dimensions but the first.
+_COARSE = {1: 256, 2: 32, 3: 16}
+_FINE = 1 << 16  # points of the fine latent grid at most
+
+
+def default_operator(inputs: int, outputs: int, grid: Grid, *, width: int = 48, depth: int = 4, modes: int = 17) -> nn.Module:
     """The operator that ``fit`` trains when none is named, sized for the grid of the data.
 
-    A :class:`LatentFNO` of width 48 and depth 4 on a latent grid of at most 65536 points, blocks at half its resolution,
-    17 modes along each axis (fewer where the coarse grid carries fewer). Measured in ``benchmarks/accuracy/ablation.json``.
+    A :class:`LatentFNO` whose fine latent grid is that of the data (at most 65536 points) and whose blocks run on about
+    256, 32 x 32 or 16 x 16 x 16 points; ``modes`` along each axis, fewer where the coarse grid carries fewer. Grids of four axes get a
+    textbook :class:`FNO`. Chosen by the runs in ``benchmarks/accuracy/ablation.json``.
     """
-    stride = 2
-    shape = latent_shape(grid, stride, 1 << 16)
     periodic = [interval.periodic for interval in grid.domain]
-    coarse = [n // stride for n in shape]
-    modes = [max(1, min(17, n if n % 2 else n - 1)) for n in coarse]
-    return LatentFNO(inputs, outputs, periodic, shape, modes, stride)
+    if grid.ndim > 3:
+        assert isinstance(grid, Box)
+        return FNO(inputs, outputs, periodic, [max(1, min(modes, _odd(n // 2))) for n in grid.shape], width=width, depth=depth)
+    side = min(grid.size, _FINE) ** (1 / grid.ndim)
+    stride = max(1, round(side / _COARSE[grid.ndim]))
+    shape = latent_shape(grid, stride, _FINE)
+    return LatentFNO(
+        inputs, outputs, periodic, shape, [max(1, min(modes, _odd(n // stride))) for n in shape], stride, width=width, depth=depth
+    )
+
+
+def _odd(n: int) -> int:
+    """Largest odd number up to ``n``: an odd number of Fourier modes is symmetric."""
+    return n if n % 2 else n - 1

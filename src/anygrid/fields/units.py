@@ -1,0 +1,109 @@
+"""Units: the same unit written in two ways passes, another unit is an error that names the conversion."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import xarray as xr
+
+from anygrid.errors import DataError
+from anygrid.fields.variables import Variable, select
+
+__all__ = ["check_units"]
+
+_DIMENSIONLESS = {"", "1", "-", "none", "dimensionless", "unitless", "(0 - 1)", "0-1", "fraction"}
+_ALIASES = {
+    "celsius": "degC",
+    "degrees_c": "degC",
+    "degree_celsius": "degC",
+    "degrees_celsius": "degC",
+    "deg_c": "degC",
+    "°c": "degC",
+    "c": "degC",
+    "kelvin": "K",
+    "degk": "K",
+    "deg k": "K",
+    "%": "percent",
+    "mb": "millibar",
+    "millibars": "millibar",
+    "mbar": "millibar",
+    "degrees_north": "degree",
+    "degrees_east": "degree",
+    "degree_north": "degree",
+    "degree_east": "degree",
+}
+
+
+def check_units(ds: xr.Dataset, variables: Iterable[Variable], where: str) -> None:
+    """Refuse data whose units differ from those the variables state.
+
+    CF spellings are understood (``m s-1``, ``m s**-1``, ``m/s``, ``kg m-2``, ``degC``); strings that no unit system knows
+    are compared as they stand. A variable that states no units accepts any.
+
+    Raises
+    ------
+    DataError
+        For units that differ or are missing; the hint holds the conversion.
+    """
+    chosen = tuple(variables)
+    data = select(ds, [v.name for v in chosen])
+    for variable in chosen:
+        wanted, found = variable.units.strip(), str(data[variable.name].attrs.get("units", "")).strip()
+        if not wanted or wanted == found:
+            continue
+        name = variable.name
+        if not found and wanted not in _DIMENSIONLESS:
+            hint = f"if they are right as they are, state so: ds[{name!r}].attrs['units'] = {wanted!r}"
+            raise DataError(f"{where}: variable {name!r}", f"units {wanted!r}", "no units", hint)
+        if not _same(wanted, found):
+            raise DataError(f"{where}: variable {name!r}", f"units {wanted!r}", repr(found), _conversion(name, found, wanted))
+
+
+@cache
+def _registry() -> Any:  # pint's registry type is built at run time
+    import pint  # costs 0.3 s, and most runs compare equal strings
+
+    return pint.UnitRegistry()
+
+
+@cache
+def _parse(text: str) -> Any | None:
+    """Unit of a CF string, or None when no such unit is known."""
+    if text.lower() in _DIMENSIONLESS:
+        return _registry().Unit("")
+    text = _ALIASES.get(text.lower(), text).replace("^", "**").replace("·", " ").replace("µ", "u")
+    text = re.sub(r"(?<=[A-Za-z])(-?\d+)", r"**\1", text)  # CF: m s-1
+    text = re.sub(r"(?<=[\w)])[ .](?=[A-Za-z(])", "*", re.sub(r"\s+", " ", text))
+    try:
+        return _registry().Unit(text)
+    except Exception:
+        return None
+
+
+def _same(wanted: str, found: str) -> bool:
+    a, b = _parse(wanted), _parse(found)
+    if a is None or b is None:
+        return wanted.lower() == found.lower()
+    if a.dimensionality != b.dimensionality:
+        return False
+    scale, offset = _affine(b, a)
+    return abs(scale - 1) < 1e-9 and abs(offset) < 1e-9
+
+
+def _affine(source: Any, target: Any) -> tuple[float, float]:
+    """Numbers ``(scale, offset)`` with ``target = scale * source + offset``."""
+    quantity = _registry().Quantity
+    zero, one = (float(quantity(x, source).to(target).magnitude) for x in (0.0, 1.0))
+    return one - zero, zero
+
+
+def _conversion(name: str, found: str, wanted: str) -> str:
+    a, b = _parse(found), _parse(wanted)
+    if a is None or b is None or a.dimensionality != b.dimensionality:
+        return f"convert the data to {wanted!r}, or use data of the quantity the surrogate was trained on"
+    scale, offset = _affine(a, b)
+    term = f"ds[{name!r}]" + (f" * {scale:.10g}" if abs(scale - 1) > 1e-12 else "") + (f" + {offset:.10g}" if abs(offset) > 1e-12 else "")
+    return f"convert with ds[{name!r}] = ({term}).assign_attrs(units={wanted!r})"

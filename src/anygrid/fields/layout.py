@@ -205,7 +205,9 @@ def _space_order(ds: xr.Dataset, dims: list[str]) -> tuple[str, ...]:
     """Dimensions as in the data, but latitude before longitude."""
     lat = [d for d in dims if is_latitude(d, coordinate(ds, d))]
     lon = [d for d in dims if is_longitude(d, coordinate(ds, d))]
-    if len(lat) == len(lon) == 1:
+    # A Box keeps its own order even when its axes are called lat and lon.
+    stated = {ds[d].attrs.get("anygrid_grid") for d in (*lat, *lon)}
+    if len(lat) == len(lon) == 1 and "Box" not in stated:
         rest = [d for d in dims if d not in (*lat, *lon)]
         return (*rest, *lat, *lon)
     return tuple(dims)

@@ -1,0 +1,1 @@
+"""Pure numerical methods; no equation and no physics is named here."""

@@ -1,0 +1,1 @@
+"""Equations with their samplers and verified solvers, one a file."""

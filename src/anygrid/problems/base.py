@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from anygrid.grid import Grid
 from anygrid.fields import Variable
+from anygrid.grid import Grid
 
 __all__ = ["Card", "Problem"]
 

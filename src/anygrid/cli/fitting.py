@@ -1,0 +1,251 @@
+"""`anygrid fit`: words to objects, the run folder, and the training."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anygrid.cli import names
+from anygrid.cli.output import check_new, disk_errors
+from anygrid.cli.requests import FitRequest, open_run
+from anygrid.cli.talk import Talk, clock
+from anygrid.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from anygrid.surrogate import Surrogate
+    from anygrid.training import Symmetry
+
+__all__ = ["fit", "opened", "run_fit"]
+
+_DATA, _LENGTH, _MODEL, _ROLES = "Data", "Length of the training", "Operator and training", "Where the data do not tell"
+
+
+def fit(
+    path: Annotated[list[str], typer.Argument(help="Files, folders or quoted globs: NetCDF, Zarr, HDF5, GRIB, .mat, .npz, .pt.")],
+    inputs: Annotated[list[str], typer.Option("--inputs", "-i", help="Input variables: a,b or t@level=500 for one level.")],
+    outputs: Annotated[list[str], typer.Option("--outputs", "-u", help="Output variables.")],
+    lead: Annotated[str | None, typer.Option(help="How far ahead the outputs lie: 1month, 6h, or a number of time steps.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The surrogate to write; default NAME.anygrid.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder (log, checkpoints, run.toml); default runs/NAME.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the surrogate and the run folder.")] = False,
+    select: Annotated[list[str] | None, typer.Option(help="Use only a part: time=1979:2005, lat=30:60 (both ends included).")] = None,
+    validation: Annotated[str | None, typer.Option(help="Part held out (default 0.1), or files of their own.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time to train: 90s, 5m (the default), 1h30m.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Or a number of optimiser steps.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Or of passes through the data.")] = None,
+    operator: Annotated[str, typer.Option(help="default, fno or unet.")] = "default",
+    width: Annotated[int | None, typer.Option(help="Channels inside the operator.")] = None,
+    modes: Annotated[int | None, typer.Option(help="Functions kept along each axis (fno).")] = None,
+    depth: Annotated[int | None, typer.Option(help="Layers (fno) or levels (unet).")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples in a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's.")] = None,
+    seed: Annotated[int, typer.Option(help="Initial weights and the order of samples.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, or bfloat16 (cuda).")] = None,
+    unroll: Annotated[int | None, typer.Option(help="Leads rolled out at the end of the training; default 3.")] = None,
+    increment: Annotated[bool | None, typer.Option(help="Predict what a lead adds; default: yes with --lead.")] = None,
+    gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss.")] = None,
+    coarse_first: Annotated[list[str] | None, typer.Option(help="FRACTION:STRIDE, such as 0.4:2: train on every 2nd point first.")] = None,
+    augment: Annotated[list[str] | None, typer.Option(help="A symmetry of the problem: flip:x, shift:x or transpose:x:y.")] = None,
+    keep_best: Annotated[bool, typer.Option("--keep-best", help="Keep the weights of the best validation, not the last.")] = False,
+    periodic: Annotated[list[str] | None, typer.Option(help="Axes that close on themselves: x,y.")] = None,
+    bounded: Annotated[list[str] | None, typer.Option(help="Axes that do not: z.")] = None,
+    space: Annotated[list[str] | None, typer.Option(help="Dimensions that are space: y,x.")] = None,
+    samples: Annotated[list[str] | None, typer.Option(help="Dimensions that count independent samples.")] = None,
+    time: Annotated[str | None, typer.Option(help="The dimension that is time.")] = None,
+) -> None:
+    """Train a surrogate on your own data. Only the data, --inputs and --outputs are needed; what is inferred is printed.
+
+    Interrupted or killed, the same command resumes exactly.
+
+    \b
+    anygrid fit "sst/*.nc" --inputs ssta --outputs ssta --lead 1month \\
+                --select time=1979:2005 -o sst.anygrid
+    anygrid fit darcy.mat --inputs coeff --outputs sol --budget 15m
+    """
+    request = FitRequest(
+        data=tuple(_absolute(p) for p in path),
+        inputs=names.variable_names(inputs, "--inputs"),
+        outputs=names.variable_names(outputs, "--outputs"),
+        lead=lead,
+        select=tuple(select or ()),
+        validation=validation if validation is None or _number(validation) is not None else _absolute(validation),
+        budget=budget,
+        steps=steps,
+        epochs=epochs,
+        operator=operator,
+        width=width,
+        modes=modes,
+        depth=depth,
+        batch=batch,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        seed=seed,
+        device=device,
+        precision=precision,
+        unroll=unroll,
+        increment=increment,
+        gradient=gradient,
+        coarse_first=tuple(coarse_first or ()),
+        augment=tuple(augment or ()),
+        keep_best=keep_best,
+        periodic=tuple(periodic or ()),
+        bounded=tuple(bounded or ()),
+        space=tuple(space or ()),
+        samples=tuple(samples or ()),
+        time=time,
+    )
+    stem = Path(path[0].rstrip("/")).name.split(".")[0].strip("*?[]") or "data"
+    target = output if output is not None or run is not None else Path(f"{stem}.anygrid")
+    folder = run if run is not None else Path("runs") / (target.stem if target else stem)
+    run_fit(request, folder, target, overwrite)
+
+
+def run_fit(request: FitRequest, folder: Path, target: Path | None, overwrite: bool) -> Surrogate:
+    """Carry out a request in its folder, and copy the surrogate to ``target``."""
+    from anygrid.training import parse_duration
+
+    if target is not None:
+        check_new(target, overwrite)
+    if request.budget is not None:
+        parse_duration(request.budget, "--budget")
+    arguments = _arguments(request)
+    data = opened(request.data, request.select)
+    if request.validation is not None:
+        part = _number(request.validation)
+        arguments["validation"] = opened((request.validation,), ()) if part is None else part
+    layout = _layout(data, request)
+    if open_run(folder, request, overwrite):
+        print(f"continuing the run in {folder}", file=sys.stderr)
+    from anygrid.training import fit as train
+
+    talk = Talk(log=folder / "log.txt")
+    with talk.work(), disk_errors(folder):
+        surrogate = train(
+            data,
+            request.inputs,
+            request.outputs,
+            lead=request.lead,
+            layout=layout,
+            run=folder,
+            listener=talk.trained,
+            **arguments,
+        )
+    written = folder / "surrogate.anygrid"
+    if target is not None:
+        with disk_errors(target):
+            aside = target.with_name(f".{target.name}.tmp")
+            shutil.copyfile(written, aside)
+            aside.replace(target)
+        written = target
+    record = surrogate.record
+    error = record.get("validation_error")
+    said = f"validation error {error:.4g} (relative L2), " if isinstance(error, float) else ""
+    print(f"{record.get('steps', '?')} steps in {clock(float(record.get('seconds', 0)))}: {said}run folder {folder}", file=sys.stderr)
+    print(written)
+    return surrogate
+
+
+def opened(paths: tuple[str, ...], select: tuple[str, ...]) -> xr.Dataset:
+    """The data of some paths, and the part of them that was asked for."""
+    from anygrid.cli.selection import select_slices
+    from anygrid.io import read
+
+    return select_slices(read(paths[0] if len(paths) == 1 else list(paths)), select)
+
+
+def _arguments(request: FitRequest) -> dict[str, Any]:
+    """Arguments of ``fit`` that were said; what was not is left to its defaults."""
+    plain = (
+        "budget",
+        "steps",
+        "epochs",
+        "batch",
+        "learning_rate",
+        "weight_decay",
+        "seed",
+        "device",
+        "precision",
+        "unroll",
+        "increment",
+        "gradient",
+    )
+    said = {key: getattr(request, key) for key in plain if getattr(request, key) is not None}
+    if request.precision not in (None, "float32", "bfloat16"):
+        raise UsageError(
+            "--precision", "float32 or bfloat16", repr(request.precision), did_you_mean(str(request.precision), ["float32", "bfloat16"])
+        )
+    if request.device is not None:
+        said["device"] = _device(request.device)
+    build = names.operator_named(request.operator, width=request.width, modes=request.modes, depth=request.depth)
+    said["resolutions"] = tuple(_stage(word) for word in request.coarse_first)
+    said["augment"] = tuple(_symmetry(word) for word in request.augment)
+    return {**said, "operator": build, "keep_best": request.keep_best, "periodic": names.flags(request.periodic, request.bounded)}
+
+
+def _device(word: str) -> str:
+    """A device that is there."""
+    import torch
+
+    kind, _, number = word.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise UsageError("--device", "cpu, cuda or cuda:NUMBER", repr(word), did_you_mean(kind, ["cpu", "cuda"]))
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            "--device", "a device that is there", f"{word}, of {torch.cuda.device_count()} found", "leave it out to take the best one"
+        )
+    return word
+
+
+def _stage(word: str) -> tuple[float, int]:
+    fraction, _, stride = word.partition(":")
+    number = _number(fraction)
+    if number is None or not stride.isdigit():
+        raise UsageError("--coarse-first", "FRACTION:STRIDE", repr(word), "for example 0.4:2")
+    return number, int(stride)
+
+
+def _symmetry(word: str) -> Symmetry:
+    from anygrid.training import Flip, Shift, Transpose
+
+    kind, *axes = word.split(":")
+    if kind == "transpose" and len(axes) == 2:
+        return Transpose(*axes)
+    if kind in ("flip", "shift") and len(axes) == 1:
+        return Flip(axes[0]) if kind == "flip" else Shift(axes[0])
+    raise UsageError(
+        "--augment", "flip:AXIS, shift:AXIS or transpose:AXIS:AXIS", repr(word), did_you_mean(kind, ["flip", "shift", "transpose"])
+    )
+
+
+def _layout(data: xr.Dataset, request: FitRequest) -> Any:
+    """Roles of the dimensions where some were said; otherwise ``fit`` finds them."""
+    if not (request.space or request.samples or request.time):
+        return None
+    from anygrid.fields import find_layout
+
+    def split(words: tuple[str, ...]) -> list[str] | None:
+        return [p.strip() for w in words for p in w.split(",") if p.strip()] or None
+
+    return find_layout(
+        data, (*request.inputs, *request.outputs), space=split(request.space), samples=split(request.samples), time=request.time
+    )
+
+
+def _absolute(path: str) -> str:
+    """Paths of a run.toml hold from anywhere."""
+    return str(Path.cwd() / Path(path).expanduser()) if path.strip() else path
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

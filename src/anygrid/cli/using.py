@@ -1,0 +1,161 @@
+"""`anygrid predict`, `anygrid forecast` and `anygrid info`: what one does with a surrogate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anygrid.cli import describe
+from anygrid.cli.fitting import opened
+from anygrid.cli.output import check_new, check_writable, data_suffix, write_dataset
+from anygrid.cli.talk import Talk
+from anygrid.errors import UsageError, did_you_mean
+
+__all__ = ["forecast", "info", "predict"]
+
+
+def predict(
+    surrogate: Annotated[Path, typer.Argument(help="A surrogate that `anygrid fit` wrote.")],
+    new: Annotated[list[str], typer.Argument(help="New inputs: files, folders or quoted globs.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write: NAME.nc or NAME.zarr.")],
+    resolution: Annotated[str | None, typer.Option(help="Output at this resolution, such as 180x360.")] = None,
+    like: Annotated[str | None, typer.Option(help="Output on the grid of this file.")] = None,
+    points: Annotated[
+        Path | None, typer.Option(help="Output at the stations of this CSV table (columns named like the coordinates).")
+    ] = None,
+    select: Annotated[list[str] | None, typer.Option(help="Use only a part of the inputs: time=2010:2013.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+) -> None:
+    """Apply a surrogate to new inputs, on their own grid or any other; units and coordinates are kept.
+
+    \b
+    anygrid predict sst.anygrid new.nc -o out.nc --resolution 180x360
+    """
+    from anygrid.cli.grids import target_grid
+    from anygrid.surrogate import read_surrogate
+
+    data_suffix(output)
+    check_new(output, overwrite)
+    model = read_surrogate(surrogate)
+    grid, columns = target_grid(model, resolution, like, points)
+    data = opened(tuple(new), tuple(select or ()))
+    out = model.predict(data, grid)
+    if columns and grid is not None:
+        out = out.assign_coords({name: (grid.dims[0], values) for name, values in columns.items() if name not in out.coords})
+    write_dataset(out, output, overwrite)
+    sizes = ", ".join(f"{d} {n}" for d, n in out.sizes.items())
+    print(f"{', '.join(map(str, out.data_vars))} on {sizes}", file=sys.stderr)
+    print(output)
+
+
+def forecast(
+    surrogate: Annotated[Path, typer.Argument(help="A surrogate that was fitted with --lead.")],
+    initial: Annotated[list[str], typer.Argument(help="Data that hold the state to start from.")],
+    steps: Annotated[int, typer.Option(help="How many leads to go on.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write: NAME.zarr (resumable) or NAME.nc.")],
+    start: Annotated[str, typer.Option(help="Which times to start from: last, first or each.")] = "last",
+    select: Annotated[list[str] | None, typer.Option(help="Use only a part of the initial data: time=2005-12.")] = None,
+    every: Annotated[int, typer.Option(help="Keep every so many steps.")] = 1,
+    forcings: Annotated[list[str] | None, typer.Option(help="Inputs that are not predicted, at the times of the forecast.")] = None,
+    truth: Annotated[list[str] | None, typer.Option(help="The truth, for the skill by lead.")] = None,
+    train: Annotated[list[str] | None, typer.Option(help="Data for the climatology; default: the truth, which flatters it.")] = None,
+    train_select: Annotated[list[str] | None, typer.Option(help="The part of --train to use.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the skill as JSON.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+) -> None:
+    """Apply a surrogate again and again from a state, and score it by lead against persistence and climatology.
+
+    \b
+    anygrid forecast sst.anygrid sst.nc --select time=2005-12 --steps 12 \\
+                -o forecast.zarr --truth sst.nc
+    """
+    from anygrid.forecast import forecast as roll
+    from anygrid.surrogate import read_surrogate
+
+    store = data_suffix(output) == "zarr"
+    if start not in ("last", "first", "each"):
+        raise UsageError("--start", "last, first or each", repr(start), did_you_mean(start, ["last", "first", "each"]))
+    if not store:
+        check_new(output, overwrite)
+    check_writable(output.parent)
+    model = read_surrogate(surrogate)
+    if model.dt is None:
+        raise UsageError(
+            f"forecast {surrogate}", "a surrogate fitted with --lead", "one of a steady map", "fit it with --lead, or use predict"
+        )
+    data = opened(tuple(initial), tuple(select or ()))
+    right = opened(tuple(truth), ()) if truth else None
+    talk = Talk()
+    with talk.work():
+        found = roll(
+            model,
+            data,
+            steps,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            dt=model.dt,
+            domain=model.grid,
+            start=start,  # type: ignore[arg-type]
+            every=every,
+            forcings=opened(tuple(forcings), ()) if forcings else None,
+            known_times=None if right is None or "time" not in right.coords else right["time"],
+            out=output if store else None,
+            overwrite=overwrite,
+            progress=talk.rolled,
+        )
+    if not store:
+        write_dataset(found, output, overwrite)
+    sizes = ", ".join(f"{d} {n}" for d, n in found.sizes.items())
+    print(f"{output}: {', '.join(map(str, found.data_vars))} on {sizes}", file=sys.stderr)
+    if right is None:
+        print(output)
+        return
+    from anygrid.cli.skill import climatology_for, skill_rows
+
+    past = opened(tuple(train), tuple(train_select or ())) if train else right
+    climatology, what = climatology_for(found, past, [v.name for v in model.outputs])
+    rows = skill_rows(model, found, right, data, climatology)
+    print(f"climatology: {what} of the {'training data' if train else 'truth itself, which flatters it'}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        _show_skill(rows)
+
+
+def _show_skill(rows: list[dict[str, Any]]) -> None:
+    """A table with one line for each lead and variable."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Skill by lead (1 perfect, 0 no better, below 0 worse)", title_justify="left")
+    for column in rows[0]:
+        if column != "units":
+            table.add_column(column, justify="left" if column == "variable" else "right")
+    for row in rows:
+        shown = [f"{row['lead']:g} {row['units']}", *(v for k, v in row.items() if k not in ("lead", "units"))]
+        table.add_row(*(f"{v:.4g}" if isinstance(v, float) else "-" if v is None else str(v) for v in shown))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 130).print(table)
+
+
+def info(
+    path: Annotated[str, typer.Argument(help="A surrogate, or any data file, folder or glob.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a surrogate is and how it was trained; or, of a data file, what is in it and how it is understood."""
+    facts: dict[str, Any]
+    if describe.is_surrogate(path):
+        from anygrid.surrogate import read_surrogate
+
+        facts = describe.surrogate_facts(read_surrogate(path))
+    else:
+        from anygrid.io import read
+
+        facts = describe.data_facts(read(path))
+    if as_json:
+        print(json.dumps(facts, indent=1, default=str))
+    else:
+        describe.show(facts)

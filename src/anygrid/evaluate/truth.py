@@ -1,0 +1,208 @@
+"""The truth at every resolution: a problem solved on a grid finer than any evaluated, or data coarsened from their own grid."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from anygrid.errors import UsageError
+from anygrid.evaluate.baselines import Examples, shared_channels
+from anygrid.evaluate.resample import coarsen, how_coarsened, nested, restrict
+from anygrid.evaluate.result import grid_name
+from anygrid.fields import Variable
+from anygrid.grid import Axis, Box, Grid, Sphere
+from anygrid.maps import Map
+from anygrid.numerics.seeds import sample_generator
+from anygrid.problems.base import Problem
+
+__all__ = ["Cases", "DataTruth", "ProblemTruth", "Truth", "apply_in_chunks", "default_reference", "loose_solvers"]
+
+_CHUNK_VALUES = 2_000_000  # field values per call: bounds memory, and larger calls are no faster per sample on a CPU
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Test inputs and the truth on one grid; ``states`` holds the true trajectory ``(case, lead, channel, *space)`` from the start on."""
+
+    grid: Grid
+    a: Float[Tensor, "batch inputs *space"]
+    u: Float[Tensor, "batch outputs *space"]
+
+
+class Truth(ABC):
+    """Test cases of one subject at any resolution up to its limit."""
+
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    lead_steps: int  # steps of the longest roll-out; 0 if there is none
+    notes: list[str]
+
+    @abstractmethod
+    def grid(self, resolution: tuple[int, ...] | int) -> Grid:
+        """Grid of the subject at a resolution."""
+
+    @abstractmethod
+    def cases(self, grid: Grid) -> Cases:
+        """Inputs and truth on ``grid``, float32."""
+
+    @abstractmethod
+    def trajectory(self, grid: Grid) -> tuple[Float[Tensor, "batch lead inputs *space"], Float[Tensor, "batch lead outputs *space"]]:
+        """Inputs at each lead (channels that are not predicted are known forcings) and the true outputs one step later."""
+
+
+class ProblemTruth(Truth):
+    """Cases drawn from a problem's own sampler and solved on the reference grid in float64.
+
+    For an evolution with ``steps > 1`` trajectories are solved on the reference grid, and one-step cases start at times spread
+    evenly over them, so that a map is judged on developed states too.
+    """
+
+    def __init__(self, problem: Problem, reference: Grid, *, n: int, seed: int, steps: int, say: Say) -> None:
+        self.problem, self.reference, self.n, self.seed = problem, reference, n, seed
+        self.inputs, self.outputs = problem.inputs, problem.outputs
+        self.lead_steps = steps
+        a = self._sample(reference)
+        states = [a]
+        for step in range(max(steps, 1)):
+            name = f" step {step + 1}/{steps}" if steps > 1 else ""
+            say(f"solving {n} references on {grid_name(reference.shape)}{name}")
+            states.append(apply_in_chunks(problem.solve, states[-1], reference))
+        self._states = states
+        self.notes = [f"Truth: {n} solves on a {grid_name(reference.shape)} grid in float64, finer than any grid evaluated."]
+        if steps > 1:
+            self.notes.append(f"One-step errors: case i starts at step i mod {steps} of its own true trajectory.")
+
+    def _sample(self, grid: Grid) -> Tensor:
+        drawn = [self.problem.sample(1, grid, sample_generator(self.seed, i)) for i in range(self.n)]
+        return torch.cat(drawn).to(torch.float64)
+
+    def grid(self, resolution: tuple[int, ...] | int) -> Grid:
+        return self.problem.grid(resolution)
+
+    def cases(self, grid: Grid) -> Cases:
+        starts = np.arange(self.n) % max(self.lead_steps, 1)
+        u = torch.stack([self._states[s + 1][i] for i, s in enumerate(starts)])
+        if self.lead_steps > 1:
+            a = restrict(torch.stack([self._states[s][i] for i, s in enumerate(starts)]), self.reference, grid)
+        else:
+            a = self._sample(grid)  # the function itself at these points, not an interpolation
+        return Cases(grid, a.float(), restrict(u, self.reference, grid).float())
+
+    def trajectory(self, grid: Grid) -> tuple[Float[Tensor, "batch lead inputs *space"], Float[Tensor, "batch lead outputs *space"]]:
+        states = torch.stack([restrict(s, self.reference, grid).float() for s in self._states], dim=1)
+        return states[:, :-1], states[:, 1:]
+
+
+class DataTruth(Truth):
+    """Cases taken evenly from a data set, coarsened where another resolution is asked for."""
+
+    def __init__(self, data: Examples, *, n: int, steps: int) -> None:
+        self.data = data
+        self.inputs, self.outputs = data.inputs, data.outputs
+        repeats = data.evolution and shared_channels(data.inputs, data.outputs) is not None
+        self.lead_steps = steps if repeats and data.count(max(steps, 1)) else 0
+        rows = len(data)
+        self._rows = np.unique(np.linspace(0, rows - 1, min(n, rows)).astype(np.int64))
+        self.notes = [f"Truth: {len(self._rows)} rows spread evenly over {rows} in the data set, on {grid_name(data.grid.shape)}."]
+        self._a, self._u = (t[:, 0] for t in data.batch(self._rows))
+
+    def grid(self, resolution: tuple[int, ...] | int) -> Grid:
+        return self.data.grid.at(resolution)
+
+    def cases(self, grid: Grid) -> Cases:
+        own = self.data.grid
+        if grid != own:
+            self.notes.append(f"{grid_name(grid.shape)}: {how_coarsened(own, grid)}, for inputs and truth alike.")
+        return Cases(grid, coarsen(self._a, own, grid).float(), coarsen(self._u, own, grid).float())
+
+    def trajectory(self, grid: Grid) -> tuple[Float[Tensor, "batch lead inputs *space"], Float[Tensor, "batch lead outputs *space"]]:
+        possible = self.data.count(self.lead_steps)
+        rows = np.unique(np.linspace(0, possible - 1, min(len(self._rows), possible)).astype(np.int64))
+        a, u = self.data.batch(rows, self.lead_steps)
+        own = self.data.grid
+        parts = [coarsen(t.flatten(0, 1), own, grid).unflatten(0, t.shape[:2]).float() for t in (a, u)]
+        return parts[0], parts[1]
+
+
+def apply_in_chunks(map_: Map, a: Tensor, grid: Grid) -> Tensor:
+    """The map over a batch, a bounded number of values at a time, without gradients."""
+    size = max(1, _CHUNK_VALUES // (grid.size * a.shape[1]))
+    with torch.no_grad():
+        return torch.cat([map_(a[i : i + size], grid) for i in range(0, len(a), size)])
+
+
+def default_reference(grids: Sequence[Grid]) -> tuple[int, ...]:
+    """Resolution at least twice as fine as every grid, nesting all of them where less than four times the finest does.
+
+    Raises
+    ------
+    UsageError
+        For grids that have no other resolution.
+    """
+    if not all(isinstance(g, Box | Sphere) for g in grids):
+        raise UsageError("evaluate", "a problem on a Box or a Sphere", type(grids[0]).__name__, "name a reference resolution")
+    sizes: list[int] = []
+    for axes in zip(*(g.axes for g in grids if isinstance(g, Box | Sphere)), strict=True):
+        closed = int(axes[0].placement == "vertices" and not axes[0].periodic)  # n vertices bound n - 1 intervals
+        counts = [axis.size - closed for axis in axes]
+        common = math.lcm(*counts)
+        if common > 4 * max(counts):
+            common = max(counts)
+        sizes.append(common * math.ceil(2 * max(counts) / common) + closed)
+    return tuple(sizes)
+
+
+def nesting_note(reference: Grid, grids: Sequence[Grid]) -> str:
+    """Sentence on how the reference was brought to the grids."""
+    loose = [grid_name(g.shape) for g in grids if not nested(reference, g)]
+    if not loose:
+        return "The reference was restricted to every grid by picking its points: no interpolation enters."
+    return f"The reference does not nest {', '.join(loose)}; it was interpolated there (trigonometric on periodic axes, cubic on others)."
+
+
+def coarser_sizes(grid: Grid, least: int = 5) -> list[tuple[int, ...]]:
+    """Resolutions of the solver's ladder below ``grid``: halved until an axis would have fewer than ``least`` points."""
+    assert isinstance(grid, Box | Sphere)
+    sizes: list[tuple[int, ...]] = []
+    current = [_intervals(axis) for axis in grid.axes]
+    closed = [axis.size - _intervals(axis) for axis in grid.axes]
+    while True:
+        current = [max(1, round(n / 2)) for n in current]
+        shape = tuple(n + c for n, c in zip(current, closed, strict=True))
+        if min(shape) < least:
+            return sizes
+        sizes.append(shape)
+
+
+def _intervals(axis: Axis) -> int:
+    return axis.size - int(axis.placement == "vertices" and not axis.periodic)
+
+
+def loose_solvers(problem: Problem) -> dict[str, Map]:
+    """The problem's solver, and cheaper settings of it.
+
+    The settings are found among the fields of the problem: an iterative solver states its ``tolerance``, a time stepper its
+    largest ``step``. A problem with neither is only made cheaper by a coarser grid.
+    """
+    solvers: dict[str, Map] = {"solver": problem.solve}
+    names: set[str] = {f.name for f in dataclasses.fields(problem)} if dataclasses.is_dataclass(problem) else set()
+    variants: list[tuple[str, str, float]] = []
+    if "tolerance" in names:
+        variants += [("tolerance", f"solver, tolerance {value:g}", value) for value in (1e-2, 1e-4)]
+    if "step" in names:
+        step = float(problem.step)  # type: ignore[attr-defined]
+        variants += [("step", f"solver, step {factor * step:g}", factor * step) for factor in (2, 4)]
+    for name, title, value in variants:
+        loose: Problem = dataclasses.replace(problem, **{name: value})  # type: ignore[type-var, assignment]
+        solvers[title] = loose.solve
+    return solvers

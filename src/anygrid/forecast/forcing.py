@@ -1,0 +1,137 @@
+"""Inputs that the map does not predict: held where they are constant, taken from a data set at the valid time where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from anygrid.errors import DataError, GridError
+from anygrid.fields import Layout, Variable, check_units, find_grid, find_layout, select, to_tensor
+from anygrid.forecast.calendar import Step, month_number, valid_times
+from anygrid.forecast.start import Start
+from anygrid.grid import Grid
+
+__all__ = ["Forcings", "find_forcings", "held_in"]
+
+
+@dataclass(frozen=True, eq=False)
+class Forcings:
+    """The inputs that are not outputs, at every step.
+
+    Parameters
+    ----------
+    channels
+        Place of each variable among the inputs, for those in ``data``.
+    rows
+        ``(start, step)`` index into the time axis of ``data``.
+    """
+
+    variables: tuple[Variable, ...]
+    channels: tuple[int, ...]
+    data: xr.Dataset | None
+    layout: Layout | None
+    rows: np.ndarray | None
+    start: Start
+
+    def into(self, a: Tensor, step: int) -> None:
+        """Overwrite the forced channels of the inputs ``a`` with their values at the beginning of ``step``."""
+        if self.data is None or self.layout is None:
+            return
+        data, time = self.data, self.layout.time
+        if time is not None and self.rows is not None:
+            data = data.isel({time: self.rows[:, step]})
+        values = to_tensor(data, self.variables, self.layout, self.start.found)
+        dims = (*self.start.layout.samples, "start")
+        sizes = [self.start.data.sizes[d] for d in dims[:-1]] + [self.start.starts]
+        own = [data.sizes.get(d, 1) for d in dims[:-1]] + [self.start.starts if time is not None else 1]
+        full = values.reshape(*own, *values.shape[1:]).expand(*sizes, *values.shape[1:])
+        a[:, list(self.channels)] = full.reshape(a.shape[0], *values.shape[1:])
+
+
+def held_in(forcings: xr.Dataset | None, inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
+    """Names of the inputs, other than the state, that the data set of forcings holds."""
+    state = {v.name for v in outputs}
+    return [] if forcings is None else [v.name for v in inputs if v.name not in state and v.name.split("@")[0] in forcings.data_vars]
+
+
+def find_forcings(
+    forcings: xr.Dataset | None, start: Start, inputs: Sequence[Variable], names: Sequence[str], step: Step, steps: int
+) -> Forcings:
+    """Match the forcings with the valid times of every step.
+
+    Raises
+    ------
+    DataError
+        For an input that varies in time and is in no data set of forcings, times that are not there, unknown start times.
+    GridError
+        For forcings on another grid than the initial state.
+    """
+    loose = [n for n in start.varying if n not in names]
+    if loose:
+        hint = "give their future values in the forcings, or a single time of the initial data to hold them as they are then"
+        raise DataError(
+            "forecast: " + ", ".join(loose), "inputs that are constant or in the forcings", "values that change with time", hint
+        )
+    if forcings is None or not names:
+        return Forcings((), (), None, None, None, start)
+    variables = tuple(v for v in inputs if v.name in names)
+    check_units(forcings, variables, "forcings")
+    data = select(forcings, names)
+    layout = find_layout(data, names, space=start.layout.space if set(start.layout.space) <= set(data.dims) else None)
+    _same_places(find_grid(data, names, layout, periodic=_periodic(start))[0], start.found)
+    extra = [d for d in layout.samples if d in data.dims and data.sizes[d] != start.data.sizes.get(d)]
+    if extra:
+        raise DataError("forcings", "the samples of the initial data, or none", f"{extra[0]} with {data.sizes[extra[0]]} entries")
+    rows = None
+    if layout.time is not None and layout.time in data.dims:
+        if data.sizes[layout.time] > 1:
+            rows = _rows(data, layout.time, start, step, steps)
+        else:
+            data = data.isel({layout.time: 0}, drop=True)
+    layout = Layout(layout.samples, layout.time if rows is not None else None, layout.space)
+    order = [v.name for v in inputs]
+    return Forcings(variables, tuple(order.index(v.name) for v in variables), data, layout, rows, start)
+
+
+def _periodic(start: Start) -> dict[str, bool]:
+    return dict(zip(start.found.dims, (i.periodic for i in start.found.domain), strict=False)) if start.found.shape else {}
+
+
+def _same_places(grid: Grid, wanted: Grid) -> None:
+    if grid.shape == wanted.shape:
+        spacing = min(i.length for i in wanted.domain) / max(wanted.shape)
+        if bool((grid.points() - wanted.points()).abs().max() <= 0.01 * spacing):
+            return
+    raise GridError("forcings", "the grid of the initial state", "another grid", "interpolate them to it first, for example with ds.interp")
+
+
+def _rows(data: xr.Dataset, time: str, start: Start, step: Step, steps: int) -> np.ndarray:
+    """Index of the forcing valid at the beginning of every step."""
+    if start.times is None or time not in data.coords:
+        raise DataError("forcings", "times on the initial data and on the forcings", "none", "give both a time coordinate")
+    axis = np.asarray(data[time].values)
+    numeric = axis.dtype.kind in "fiu"
+    monthly = step.unit in ("month", "year") and not numeric
+
+    def key(value: Any) -> Any:
+        if monthly:
+            return month_number(value)
+        return round(float(value), 9) if numeric else value.astype("datetime64[ns]") if isinstance(value, np.datetime64) else value
+
+    places = {key(v): k for k, v in enumerate(axis)}
+    rows = np.empty((len(start.times), steps), dtype=np.int64)
+    for s, begin in enumerate(start.times):
+        times = valid_times(begin, step, range(steps), start.axis, str(start.time_attrs.get("units", "")))
+        if times is None:
+            raise DataError("forcings", "a dt with a unit", "one that counts steps", 'for example "6h" or "1month"')
+        for k, wanted in enumerate(times):
+            if key(wanted) not in places:
+                hint = f"they run from {axis[0]} to {axis[-1]}; give forcings for all {steps} steps"
+                raise DataError("forcings", f"values at {wanted}", "none there", hint)
+            rows[s, k] = places[key(wanted)]
+    return rows

@@ -1,0 +1,1 @@
+"""Errors, spectra and skill, as integrals over the domain."""

@@ -1,0 +1,18 @@
+"""A trained operator with everything needed to use it rightly: variables, scaling, domain, provenance; and its one file."""
+
+from anygrid.surrogate.file import FORMAT_VERSION, read_surrogate, write_surrogate
+from anygrid.surrogate.geometry import grid_from_json, grid_to_json, snap
+from anygrid.surrogate.model import Surrogate
+from anygrid.surrogate.seen import InputRangeWarning, Seen
+
+__all__ = [
+    "FORMAT_VERSION",
+    "InputRangeWarning",
+    "Seen",
+    "Surrogate",
+    "grid_from_json",
+    "grid_to_json",
+    "read_surrogate",
+    "snap",
+    "write_surrogate",
+]

@@ -1,0 +1,102 @@
+r"""The loss: a relative norm that is an integral over the domain.
+
+.. math:: L(u, v) = \frac1B \sum_b \frac{\| (u_b - v_b) / s \|}{\max(\| v_b / s \|, \varepsilon)}, \qquad
+          \| f \|^2 = \sum_{c,j} w_j \big( f_{c}(x_j)^2 + \lambda\, | \ell \nabla f_c(x_j) |^2 \big) \Big/ \sum_j w_j
+
+with the quadrature weights :math:`w` of the grid, so that its value does not depend on the resolution, and the standard
+deviation :math:`s` of each channel, so that channels of different units count alike.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from anygrid.errors import UsageError
+from anygrid.grid import Axis, Box, Grid
+
+__all__ = ["RelativeNorm"]
+
+_SMALLEST = 1e-3  # of the typical norm: a truth that vanishes must not make its sample's loss infinite
+
+
+class RelativeNorm:
+    r"""Relative L2 norm, or with ``gradient`` = :math:`\lambda > 0` relative Sobolev (H1) norm, averaged over samples.
+
+    Parameters
+    ----------
+    scale
+        Standard deviation of each channel, shape ``(channel,)``; a channel with 0 does not count.
+    typical
+        Root mean square of each channel over the training data, shape ``(channel,)``. A sample's norm enters the
+        denominator as at least one thousandth of the typical one.
+    gradient
+        Weight :math:`\lambda` of the gradient, with lengths in units of :math:`\ell` = domain length / :math:`2\pi`
+        (then the slowest periodic wave counts its gradient once). Differences between neighbours, second order; Box only.
+    """
+
+    def __init__(self, scale: Float[Tensor, " channel"], typical: Float[Tensor, " channel"], gradient: float = 0.0) -> None:
+        self.inverse = torch.where(scale > 0, 1 / scale.clamp_min(1e-300), torch.zeros_like(scale))
+        self.floor = _SMALLEST * float((typical * self.inverse).square().sum().sqrt())
+        self.gradient = gradient
+        self._weights: dict[tuple[Grid, torch.device], tuple[Tensor, list[Tensor]]] = {}
+
+    def per_sample(
+        self, u: Float[Tensor, "batch channel *space"], v: Float[Tensor, "batch channel *space"], grid: Grid
+    ) -> Float[Tensor, " batch"]:
+        """Relative norm of ``u - v`` for every sample."""
+        inverse = self.inverse.to(device=v.device, dtype=v.dtype).view(1, -1, *(1,) * (v.ndim - 2))
+        error, truth = self._square((u - v) * inverse, grid), self._square(v * inverse, grid)
+        # The square root has no slope at 0: an error of 1e-12 relative is as good as none in float32.
+        return (error / truth.clamp_min(max(self.floor**2, 1e-30))).clamp_min(1e-24).sqrt()
+
+    def __call__(self, u: Float[Tensor, "batch channel *space"], v: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, ""]:
+        """Mean of :meth:`per_sample`."""
+        return self.per_sample(u, v, grid).mean()
+
+    def _square(self, f: Tensor, grid: Grid) -> Tensor:
+        weights, slopes = self._on(grid, f)
+        total = (f.square() * weights).flatten(1).sum(1)
+        for k, factor in enumerate(slopes):
+            following = f.roll(-1, k + 2) if factor.shape[k] == f.shape[k + 2] else f.narrow(k + 2, 1, f.shape[k + 2] - 1)
+            current = f.narrow(k + 2, 0, factor.shape[k])
+            total = total + ((following - current).square() * factor).flatten(1).sum(1)
+        return total
+
+    def _on(self, grid: Grid, f: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Weights of values, and of squared differences along each axis, that sum to 1; kept for the grids in use."""
+        key = (grid, f.device)
+        if key not in self._weights:
+            # Kept for steps with gradients even when validation asks first.
+            with torch.inference_mode(False):
+                self._weights[key] = self._make(grid, f)
+        return self._weights[key]
+
+    def _make(self, grid: Grid, f: Tensor) -> tuple[Tensor, list[Tensor]]:
+        weights = grid.weights()
+        slopes = []
+        if self.gradient > 0:
+            if not isinstance(grid, Box):
+                raise UsageError("gradient loss", "data on a Box", type(grid).__name__, "leave gradient at 0")
+            slopes = [self._slope(grid, k) / weights.sum() for k in range(grid.ndim)]
+        return (weights / weights.sum()).to(f), [slope.to(f) for slope in slopes]
+
+    def _slope(self, grid: Box, k: int) -> Tensor:
+        """Weight of the squared difference between neighbours along axis ``k``: area across times (l / h)^2 h times lambda."""
+        factors = [torch.from_numpy(axis.weights()) for axis in grid.axes]
+        gaps = _gaps(grid.axes[k])
+        ell = grid.axes[k].interval.length / (2 * math.pi)
+        factors[k] = self.gradient * ell**2 / gaps
+        product = factors[0]
+        for factor in factors[1:]:
+            product = product[..., None] * factor
+        return product
+
+
+def _gaps(axis: Axis) -> Tensor:
+    x = torch.from_numpy(axis.coordinates())
+    gaps = x.diff()
+    return torch.cat([gaps, x[:1] + axis.interval.length - x[-1:]]) if axis.periodic else gaps

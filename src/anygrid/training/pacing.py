@@ -1,0 +1,103 @@
+"""A budget of seconds as a number of steps: measured before the first step, revised at a few declared marks.
+
+The cost of a step of each kind (resolution, unroll length) is measured on a copy of the model, so that measuring changes
+nothing. The plan that follows is stored and the training is from then on a function of the step alone. At the marks
+:data:`REVISIONS` the cost is compared with what was measured since the last one; the steps ahead are counted anew only
+when the budget would be missed by more than a tenth of what is left of it, and a checkpoint follows at once. So a resumed run
+has the plan of the one that was killed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from anygrid.training.budget import Clock
+from anygrid.training.checkpoints import State
+from anygrid.training.loader import Batch, Loader
+from anygrid.training.schedule import Segment
+
+__all__ = ["REVISIONS", "calibrate", "revise"]
+
+REVISIONS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.97)
+_TOLERANCE = 0.1
+_TRIALS = 3
+_SHARE = 0.02  # of the budget for measuring one kind of step
+_VALIDATION_SHARE = 0.05  # of the budget for all validations together
+
+
+def calibrate(
+    state: State,
+    budget: float,
+    clock: Clock,
+    loader: Loader,
+    step: Callable[[Batch, Segment], object],
+    validate: Callable[[int], object] | None,
+) -> None:
+    """Measure the cost of steps and of validation, and give ``state.plan`` its steps; the time taken is charged to the budget.
+
+    Parameters
+    ----------
+    step, validate
+        Take one step, or validate on so many rows, with a copy of the model.
+    """
+    if validate is not None:
+        _plan_validation(state, budget, max(loader.batch), validate)
+    for segment in state.plan.segments:
+        kind = (segment.stride, segment.unroll)
+        if kind not in state.costs:
+            state.costs[kind] = _cost(segment, budget, loader, step)
+    left = budget - clock.seconds - state.validations * state.validation_seconds
+    state.plan = state.plan.timed(max(left, 0.0), state.costs)
+    state.mark = (0, clock.seconds)
+    costs = ", ".join(f"{cost * 1e3:.3g} ms (stride {s}, unroll {u})" for (s, u), cost in state.costs.items())
+    state.notes.append(f"budget of {budget:g} s planned as {state.plan.steps} steps; measured cost of a step: {costs}")
+
+
+def _cost(segment: Segment, budget: float, loader: Loader, step: Callable[[Batch, Segment], object]) -> float:
+    """Median seconds of a step, averaged over the data sets by their share of the batches."""
+    draws = loader.epoch(0, segment.unroll)
+    cost = 0.0
+    for group, share in enumerate(loader.shares()):
+        rows = next((rows for k, rows in draws if k == group), None)
+        if rows is None:
+            continue
+        times: list[float] = []
+        begin = time.perf_counter()
+        while len(times) <= _TRIALS and (len(times) < 2 or time.perf_counter() - begin < _SHARE * budget):
+            start = time.perf_counter()
+            step(loader.read(group, rows, segment.unroll), segment)
+            times.append(time.perf_counter() - start)
+        cost += share * sorted(times[1:])[(len(times) - 1) // 2]  # the first call also sets up kernels and caches
+    return cost
+
+
+def _plan_validation(state: State, budget: float, rows: int, validate: Callable[[int], object]) -> None:
+    """Rows and number of validations so that all of them take about a twentieth of the budget."""
+    validate(rows)
+    start = time.perf_counter()
+    validate(rows)
+    cost = (time.perf_counter() - start) / rows
+    state.validation_rows = int(min(state.validation_rows, max(rows, _VALIDATION_SHARE / 2 * budget / cost)))
+    state.validation_seconds = cost * state.validation_rows
+    state.validations = max(1, min(state.validations, int(_VALIDATION_SHARE * budget / state.validation_seconds)))
+
+
+def revise(state: State, budget: float, before: float, after: float) -> bool:
+    """At a mark, bring the cost of steps up to date; returns whether the plan was changed for it."""
+    if not any(before < mark <= after < 1 for mark in REVISIONS):
+        return False
+    step, seconds = state.mark
+    expected = state.plan.seconds(state.costs, step) - state.plan.seconds(state.costs, state.step)
+    factor = (state.seconds - seconds) / expected
+    state.costs = {kind: cost * factor for kind, cost in state.costs.items()}
+    state.mark = (state.step, state.seconds)
+    left = budget - state.seconds
+    ahead = state.plan.seconds(state.costs, state.step)
+    if abs(ahead - left) <= _TOLERANCE * max(left, 0.0):
+        return False
+    was = state.plan.steps
+    state.plan = state.plan.timed(max(left, 0.0), state.costs, state.step)
+    change = f"{was} steps became {state.plan.steps} (a step costs {factor:.2f} of the estimate)"
+    state.notes.append(f"plan revised at step {state.step}, {state.seconds:.1f} s: {change}")
+    return True

@@ -1,0 +1,92 @@
+"""The arguments of a training, complete: with them and the data a run is repeated exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from anygrid.errors import UsageError
+from anygrid.training.symmetries import Flip, Shift, Symmetry, Transpose
+
+__all__ = ["DEFAULTS", "Defaults", "Precision", "Settings"]
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What :func:`~anygrid.training.fit` uses where the caller says nothing, and where each value comes from."""
+
+    budget: float = 300.0  # seconds: the five minutes of the quick start
+    validation: float = 0.1
+    # On Darcy 85^2 with 75 to 90 CPU-seconds, batches of 4 ended at 0.0212 and of 16 at 0.0273 (benchmarks/accuracy/ablation.json).
+    batch: int = 32
+    batch_points: int = 1 << 15  # points of a batch: 4 samples at 85^2, 8 at 64^2, 32 in one dimension
+    learning_rate: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 1e-4
+    warm_up: float = 0.05
+    clip: float = 1.0
+    unroll: int = 3
+    unroll_fraction: float = 0.25
+
+
+DEFAULTS = Defaults()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every argument of a training after defaults and inference; all JSON-able but the symmetries.
+
+    Exactly one of ``budget`` (seconds), ``steps`` and ``epochs`` is given. See :func:`~anygrid.training.fit` for the meaning.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    lead: int | str | None
+    validation: float | None
+    budget: float | None
+    steps: int | None
+    epochs: float | None
+    operator: str
+    operator_arguments: Mapping[str, Any]
+    batch: tuple[int, ...]
+    learning_rate: float
+    weight_decay: float
+    seed: int
+    device: str
+    precision: Precision
+    unroll: int
+    increment: bool
+    gradient: float
+    resolutions: tuple[tuple[float, int], ...]
+    augment: tuple[Symmetry, ...]
+    keep_best: bool
+    checkpoint_seconds: float
+
+    def to_table(self) -> dict[str, Any]:
+        """Table for ``run.toml``; TOML has no null, so what is not set is left out."""
+        table = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        table["operator_arguments"] = {k: v for k, v in self.operator_arguments.items() if v is not None}
+        table["resolutions"] = [list(pair) for pair in self.resolutions]
+        table["augment"] = [{"kind": type(s).__name__.lower(), **asdict(s)} for s in self.augment]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in table.items()}
+
+    @staticmethod
+    def symmetries(stored: list[dict[str, str]]) -> tuple[Symmetry, ...]:
+        """Symmetries as ``run.toml`` holds them.
+
+        Raises
+        ------
+        UsageError
+            For a kind other than flip, shift and transpose.
+        """
+        kinds = {"flip": Flip, "shift": Shift, "transpose": Transpose}
+        out = []
+        for entry in stored:
+            rest = {k: v for k, v in entry.items() if k != "kind"}
+            if entry.get("kind") not in kinds:
+                raise UsageError("augment", "a kind flip, shift or transpose", repr(entry.get("kind")))
+            out.append(kinds[entry["kind"]](**rest))
+        return tuple(out)

@@ -1,0 +1,133 @@
+"""The main job: all files are there, the numbers belong to them, and what was finished is not done again."""
+
+import json
+
+import pytest
+import xarray as xr
+from cli_support import call
+
+from anygrid import pipeline
+from anygrid.errors import UsageError
+from anygrid.pipeline import Recipe, changed, recipe_for
+from anygrid.problems.burgers import Burgers
+from anygrid.problems.darcy import Darcy
+from anygrid.problems.helmholtz import Helmholtz
+from anygrid.problems.kuramoto_sivashinsky import KuramotoSivashinsky
+from anygrid.problems.navier_stokes import NavierStokes
+
+QUICK = (
+    "-n",
+    "12",
+    "--test",
+    "3",
+    "--steps",
+    "4",
+    "--timing",
+    "0.2",
+    "--workers",
+    "0",
+    "--operator",
+    "fno",
+    "--width",
+    "4",
+    "--modes",
+    "5",
+    "--depth",
+    "1",
+)
+
+
+@pytest.mark.parametrize(
+    "problem", [Darcy(), Helmholtz(), Burgers(), NavierStokes(), KuramotoSivashinsky()], ids=lambda p: type(p).__name__
+)
+def test_recipes_fit_their_problems(problem):
+    from anygrid.io.plan import nested
+    from anygrid.training.symmetries import check_symmetries
+
+    recipe = recipe_for(problem)
+    kept = recipe.store_resolution or recipe.resolution
+    assert nested(problem.grid(kept), problem.grid(recipe.resolution)) is not None
+    assert kept in recipe.resolutions
+    assert len(recipe.resolutions) > 1
+    check_symmetries(recipe.augment, problem.grid(kept))
+
+
+def test_a_problem_of_ones_own_needs_a_recipe():
+    from tiny_problems import Beam
+
+    with pytest.raises(UsageError, match="recipe"):
+        recipe_for(Beam())
+
+
+def test_changes_of_a_recipe():
+    recipe = recipe_for(Darcy())
+    assert changed(recipe, {"resolution": 33}) == pipeline.dataclasses.replace(
+        recipe, resolution=33, store_resolution=None, resolutions=(33,)
+    )
+    assert changed(recipe, {"steps": 7}).budget is None
+    assert changed(recipe, {"resolution": 33, "store_resolution": 17}).resolutions == (17,)
+    assert isinstance(changed(recipe, {"n": 4}), Recipe)
+
+
+def test_darcy_from_sampling_to_report(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("run", "darcy", "--resolution", "17", "--store-resolution", "9", "--resolutions", "9,17", *QUICK)
+
+    def killed(*words, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "evaluate", killed)
+        code, _, _ = call(capsys, *words)
+        assert code == 130
+    folder = tmp_path / "runs" / "darcy"
+    trained = (folder / "surrogate.anygrid").read_bytes()
+
+    def again(*words, **more):
+        raise AssertionError("trained twice")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "fit", again)
+        code, out, err = call(capsys, *words)
+        assert code == 0, err
+    assert (folder / "surrogate.anygrid").read_bytes() == trained
+    assert {"run.toml", "data.zarr", "surrogate.anygrid", "log.txt", "log.jsonl", "metrics.json", "report.html"} <= {
+        p.name for p in folder.iterdir()
+    }
+    assert xr.open_zarr(folder / "data.zarr").sizes == {"sample": 12, "x": 9, "y": 9}
+    found = json.loads((folder / "metrics.json").read_text())
+    maps = {tuple(s["resolution"]): s for s in found["scores"] if s["role"] == "map"}
+    assert set(maps) == {(9, 9), (17, 17)}
+    roles = {s["role"] for s in found["scores"]}
+    assert roles == {"map", "baseline", "solver"}
+    assert found["settings"]["seed"] != 0
+    assert found["settings"]["data_seconds"] > 0
+    for line in found["verdict"]:
+        assert line.split()[0] in out
+    assert "To repeat it" in (folder / "report.html").read_text()
+    before = (folder / "metrics.json").stat().st_mtime_ns
+    code, out, _ = call(capsys, "run", "runs/darcy/run.toml")
+    assert code == 0
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
+    code, _, err = call(capsys, *words, "--seed", "1")
+    assert code == 2
+    assert "seed" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("helmholtz", "--resolution", "9"),
+        ("burgers", "--resolution", "64"),
+        ("kuramoto-sivashinsky", "--resolution", "64", "--trajectory", "3"),
+        ("navier-stokes", "--resolution", "16", "--trajectory", "3"),
+    ],
+    ids=lambda w: w[0],
+)
+def test_every_problem_runs(tmp_path, capsys, words):
+    extra = ("--set", "spin_up=2") if words[0] == "kuramoto-sivashinsky" else ()
+    code, _, err = call(capsys, "run", *words, *QUICK, *extra, "--out", tmp_path / "r")
+    assert code == 0, err
+    found = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    assert bool(found["leads"]) == (len(words) > 3)
+    assert any(s["name"] == "solver" for s in found["scores"])

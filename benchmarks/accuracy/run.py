@@ -167,7 +167,6 @@ def main() -> None:
     label = (
         f"{options.task}-{options.minutes:g}" + (f"-seed{options.seed}" if options.seed else "") + ("-plain" if options.no_symmetry else "")
     )
-    cpu, wall = time.process_time(), time.perf_counter()
     surrogate = fit(
         train,
         [v.name for v in task.problem.inputs],
@@ -181,7 +180,6 @@ def main() -> None:
             f"\r{p.message or f'{p.step}/{p.steps} loss {p.loss} validation {p.validation}'}", end="", file=sys.stderr
         ),
     )
-    seconds = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
     results = {}
     a, u, grid = _pairs(test, task)
@@ -202,7 +200,6 @@ def main() -> None:
         "results": results,
         "baselines_at_training_resolution": baselines,
         "training_seconds": surrogate.record["seconds"],
-        "fit_seconds": seconds,
         "steps": surrogate.record["steps"],
         "samples_seen": surrogate.record["samples"],
         "parameters": surrogate.record["parameters"],

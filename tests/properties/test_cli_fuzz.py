@@ -57,7 +57,7 @@ def place(tmp_path_factory):
     return folder
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(command=st.sampled_from(_COMMANDS), words=st.lists(_WORDS, max_size=7))
 def test_any_words_end_well(place, monkeypatch, capsys, command, words):
     monkeypatch.chdir(place)
@@ -72,7 +72,7 @@ def test_any_words_end_well(place, monkeypatch, capsys, command, words):
     assert sorted(p.name for p in place.iterdir() if p.name != "runs") == ["odd.nc"]
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200), suffix=st.sampled_from([".nc", ".anygrid", ".toml", ".csv", ".npz", ".pt", ".grib", ".mat", ""]))
 def test_info_on_any_bytes(tmp_path, capsys, data, suffix):
     path = tmp_path / f"bytes{suffix}"

@@ -16,12 +16,11 @@ from anygrid.grid import Bounded, Box, Periodic, Points, Sphere
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evaluate_support import Decay, Rod, rod_error
 
-SOLVERS = {"solver": Rod().solve}
-
 
 def run(maps, problem=None, **options):
-    settings = {"resolutions": [17, 33], "n": 4, "timing": False} | options
-    return evaluate(maps, problem or Rod(), **settings)
+    problem = problem or Rod()
+    settings = {"resolutions": [17, 33], "n": 4, "timing": False, "solvers": {"solver": problem.solve}} | options
+    return evaluate(maps, problem, **settings)
 
 
 def find(report, name, resolution, computed_at=None):
@@ -58,7 +57,7 @@ def test_error_against_labels_is_another_number_than_against_truth():
 
 
 def test_loose_tolerances_are_baselines_of_their_own():
-    report = run({"m": Rod().solve})
+    report = run({"m": Rod().solve}, solvers=None)
     assert {s.name for s in report.scores if s.role == "solver"} == {"solver", "solver, tolerance 0.01", "solver, tolerance 0.0001"}
 
 

@@ -43,7 +43,7 @@ def test_nothing_but_data_inputs_outputs_is_needed_and_all_inference_is_told() -
         "x: 16 points on [0, 1]",
         "36 samples on 16; 4 held out",
         "operator Pointwise with 25 parameters",
-        "batch 16",
+        f"batch {DEFAULTS.batch}",
         "device cpu",
     ):
         assert part in text

@@ -23,7 +23,7 @@ Your own data, in five minutes (NetCDF, Zarr, HDF5, GRIB, .mat, .npz, .pt;
 a file, a folder or a glob in quotes):
 
 \b
-  anygrid info sst.nc          # the variables, and how the data are understood
+  anygrid info sst.nc          # the variables, how the data are understood
   anygrid fit sst.nc --inputs ssta --outputs ssta --lead 1month \\
                      --budget 5m -o sst.anygrid
   anygrid predict sst.anygrid new.nc -o out.nc --resolution 180x360

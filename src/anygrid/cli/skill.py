@@ -18,7 +18,7 @@ from anygrid.surrogate import snap
 if TYPE_CHECKING:
     from anygrid.surrogate import Surrogate
 
-__all__ = ["climatology_for", "skill_rows"]
+__all__ = ["climatology_for", "skill_rows", "time_of"]
 
 Row = dict[str, Any]
 
@@ -44,12 +44,15 @@ def skill_rows(model: Surrogate, found: xr.Dataset, truth: xr.Dataset, initial: 
     """
     names = [v.name for v in model.outputs]
     space = model.grid.dims
-    right = truth_for(found, truth)
+    lead = str(found["lead_time"].dims[0])
+    own = time_of(truth, names)
+    # A truth may name its time otherwise than the initial data do, whose name the forecast has taken over.
+    shared = own if own is None or lead == "lead_time" else lead
+    right = truth_for(found, truth if own is None else truth.rename({own: shared}), time=shared or "time")
     for dim in space:
         if right.sizes.get(dim) != found.sizes.get(dim):
             where = f"{dim} with {found.sizes.get(dim)} points, as the forecast has"
             raise DataError("--truth", where, f"{right.sizes.get(dim)}", "give the truth on the grid of the forecast")
-    lead = str(found["lead_time"].dims[0])
     leading = [str(d) for d in found[names[0]].dims if d not in (lead, *space)]
     started = _starts(initial, found, names, lead)
     grid = _grid(model, found, names)
@@ -78,6 +81,12 @@ def skill_rows(model: Surrogate, found: xr.Dataset, truth: xr.Dataset, initial: 
     return rows
 
 
+def time_of(ds: xr.Dataset, names: list[str]) -> str | None:
+    """The time dimension of a data set, if it has one with coordinates."""
+    layout = find_layout(ds, names)
+    return layout.time if layout.time in ds.coords else None
+
+
 def climatology_for(found: xr.Dataset, data: xr.Dataset, names: list[str]) -> tuple[xr.Dataset, str]:
     """Climatological field at the valid times of a forecast, from ``data``, and what it is in words.
 
@@ -90,7 +99,8 @@ def climatology_for(found: xr.Dataset, data: xr.Dataset, names: list[str]) -> tu
     if layout.samples:
         picked = picked.mean(list(layout.samples))
     times = picked[layout.time]
-    valid = found.coords.get("valid_time", found.coords.get(layout.time))
+    lead = str(found["lead_time"].dims[0])
+    valid = found.coords.get("valid_time", found.coords.get(lead))
     dated = times.dtype.kind == "M" or (times.dtype == object and hasattr(times.values.flat[0], "month"))
     if dated and valid is not None and valid.dtype.kind not in "fiu":
         years = np.unique(times.dt.year)

@@ -73,6 +73,7 @@ def forecast(
     anygrid forecast sst.anygrid sst.nc --select time=2005-12 --steps 12 \\
                 -o forecast.zarr --truth sst.nc
     """
+    from anygrid.cli.skill import climatology_for, skill_rows, time_of
     from anygrid.forecast import forecast as roll
     from anygrid.surrogate import read_surrogate
 
@@ -89,6 +90,7 @@ def forecast(
         )
     data = opened(tuple(initial), tuple(select or ()))
     right = opened(tuple(truth), ()) if truth else None
+    clock = None if right is None else time_of(right, [v.name for v in model.outputs])
     talk = Talk()
     with talk.work():
         found = roll(
@@ -102,7 +104,7 @@ def forecast(
             start=start,  # type: ignore[arg-type]
             every=every,
             forcings=opened(tuple(forcings), ()) if forcings else None,
-            known_times=None if right is None or "time" not in right.coords else right["time"],
+            known_times=None if right is None or clock is None else right[clock],
             out=output if store else None,
             overwrite=overwrite,
             progress=talk.rolled,
@@ -114,8 +116,6 @@ def forecast(
     if right is None:
         print(output)
         return
-    from anygrid.cli.skill import climatology_for, skill_rows
-
     past = opened(tuple(train), tuple(train_select or ())) if train else right
     climatology, what = climatology_for(found, past, [v.name for v in model.outputs])
     rows = skill_rows(model, found, right, data, climatology)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from anygrid.errors import GridError
 from anygrid.grid import Axis, Box, Grid, Points, Sphere
-from anygrid.numerics.bases import Basis, analysis_matrix, synthesis_matrix
 
 __all__ = ["interpolate"]
 
@@ -47,12 +46,50 @@ def interpolate(
     if isinstance(query, Box | Sphere):
         for k, (axis, other) in enumerate(zip(grid.axes, query.axes, strict=True)):
             if axis != other:
-                matrix = torch.from_numpy(_axis_matrix(axis, other.coordinates(), other, smooth)).to(u)
-                u = torch.movedim(torch.tensordot(u, matrix, dims=([k + 2], [1])), -1, k + 2)
+                u = torch.movedim(_along(torch.movedim(u, k + 2, -1), axis, other, smooth), -1, k + 2)
         return u.contiguous()
     points = query.points().numpy()
-    matrices = [torch.from_numpy(_axis_matrix(axis, points[:, k], None, smooth)).to(u) for k, axis in enumerate(grid.axes)]
+    matrices = [torch.from_numpy(_axis_matrix(axis, points[:, k], smooth)).to(u) for k, axis in enumerate(grid.axes)]
     return _at_points(u, matrices)
+
+
+def _along(u: Tensor, axis: Axis, target: Axis, smooth: bool) -> Tensor:
+    """Interpolate the last dimension from ``axis`` to ``target``: by picking points, by FFT, or by a matrix, whichever is the cheapest."""
+    picked = _stride(axis, target)
+    if picked:
+        return u[..., ::picked]
+    if axis.interval == target.interval and axis.periodic and axis.placement == target.placement == "vertices":
+        return _resample(u, target.size)
+    return torch.matmul(u, _matrix_between(axis, target, smooth).to(u).T)
+
+
+def _stride(axis: Axis, target: Axis) -> int | None:
+    """Number of points of ``axis`` to a point of ``target`` when both begin and end at the same places; None otherwise."""
+    if axis.interval != target.interval or not axis.placement == target.placement == "vertices":
+        return None
+    ends = 0 if axis.periodic else 1
+    whole, rest = divmod(axis.size - ends, target.size - ends)
+    return whole if rest == 0 and whole > 1 else None
+
+
+def _resample(u: Tensor, size: int) -> Tensor:
+    """Values at ``size`` even points of the trigonometric interpolant of an even periodic sample (last dimension)."""
+    n = u.shape[-1]
+    z = torch.fft.fft(u, norm="forward")
+    wave = torch.fft.fftfreq(n, 1 / n, device=u.device).round().long()
+    if n % 2 == 0:
+        # The Nyquist cosine is half a wave of either sign; its sine is not seen by the sample.
+        half = z.narrow(-1, n // 2, 1) / 2
+        z = torch.cat([z.narrow(-1, 0, n // 2), half, z.narrow(-1, n // 2 + 1, n // 2 - 1), half], dim=-1)
+        wave = torch.cat([wave, -wave[n // 2 : n // 2 + 1]])
+    out = z.new_zeros(*z.shape[:-1], size).index_add(-1, wave % size, z)
+    return torch.fft.ifft(out, norm="forward").real
+
+
+@lru_cache(maxsize=64)
+def _matrix_between(axis: Axis, target: Axis, smooth: bool) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.from_numpy(_axis_matrix(axis, target.coordinates(), smooth))
 
 
 def _at_points(u: Tensor, matrices: list[Tensor]) -> Tensor:
@@ -66,18 +103,15 @@ def _at_points(u: Tensor, matrices: list[Tensor]) -> Tensor:
     return out
 
 
-def _axis_matrix(axis: Axis, x: NDArray[np.float64], target: Axis | None, smooth: bool) -> NDArray[np.float64]:
+def _axis_matrix(axis: Axis, x: NDArray[np.float64], smooth: bool) -> NDArray[np.float64]:
     if axis.periodic and axis.uniform:
-        even = axis.size % 2 == 0
-        basis = Basis("fourier", axis.size)
-        forward = analysis_matrix(basis, axis)
-        factor = np.full(basis.functions, 2.0)
-        factor[0] = 1.0
-        if even:
-            factor[basis.highest] = 1.0  # the Nyquist cosine has twice the norm of the others, and its sine is not seen
-            factor[-1] = 0.0
-        same = target if target is not None and target.interval == axis.interval else None
-        return synthesis_matrix(basis, axis.interval, x, same) @ (factor[:, None] * forward)
+        # Trigonometric cardinal function: sin(n t / 2) / (n tan(t / 2)), with sin in the denominator for odd n.
+        n = axis.size
+        turn = 2 * np.pi * (x[:, None] - axis.coordinates()) / axis.interval.length
+        t = np.remainder(turn + np.pi, 2 * np.pi) - np.pi
+        near = np.abs(t) < 1e-12
+        below = n * (np.tan(t / 2) if n % 2 == 0 else np.sin(t / 2))
+        return np.where(near, 1.0, np.sin(n * t / 2) / np.where(near, 1.0, below))
     nodes = axis.coordinates()
     values = np.eye(axis.size)
     if axis.periodic:

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -79,3 +80,15 @@ class Drift(Problem):
 
     def residual(self, a, u, grid):
         return u * 0
+
+
+@dataclass(frozen=True)
+class Sleeper(Beam):
+    """A beam whose solve says that it has begun, and then takes two minutes."""
+
+    marker: str = ""
+
+    def solve(self, a, grid):
+        Path(self.marker).touch()
+        time.sleep(120)
+        return super().solve(a, grid)

@@ -159,6 +159,29 @@ def test_kill_9_of_a_parallel_run_leaves_no_orphans_and_resumes_to_the_same_byte
     assert not (tmp_path / "cut.zarr.partial").exists()
 
 
+_SLEEPER = """
+import sys
+from tiny_problems import Sleeper
+from anygrid.io.store import generate
+generate(Sleeper(marker=sys.argv[2]), 2, 9, sys.argv[1], workers=1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_worker_in_the_middle_of_a_long_solve_dies_with_its_parent(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    marker = tmp_path / "begun"
+    with subprocess.Popen([sys.executable, "-c", _SLEEPER, str(tmp_path / "b.zarr"), str(marker)], env=environment) as process:
+        while not marker.exists() and process.poll() is None:
+            time.sleep(0.02)
+        (worker,) = _children(process.pid)
+        process.kill()
+    deadline = time.monotonic() + 10
+    while _alive(worker):
+        assert time.monotonic() < deadline, "orphaned worker"
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

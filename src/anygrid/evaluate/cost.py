@@ -156,6 +156,8 @@ def _at_equal_time(error: float | None) -> str:
 
 
 def _repayment(relation: str, even: float | None, never: bool, costs: Costs) -> str:
+    if never and costs.total is None:
+        return "The solver is cheaper, so no cost of data or training could be repaid."
     if never:
         return "Data and training are never repaid."
     if costs.total is None:

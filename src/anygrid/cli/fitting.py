@@ -30,7 +30,10 @@ def fit(
     path: Annotated[list[str], typer.Argument(help="Files, folders or quoted globs: NetCDF, Zarr, HDF5, GRIB, .mat, .npz, .pt.")],
     inputs: Annotated[list[str], typer.Option("--inputs", "-i", help="Input variables: a,b or t@level=500 for one level.")],
     outputs: Annotated[list[str], typer.Option("--outputs", "-u", help="Output variables.")],
-    lead: Annotated[str | None, typer.Option(help="How far ahead the outputs lie: 1month, 6h, 3steps, or a number in units of a numeric time coordinate.")] = None,
+    lead: Annotated[
+        str | None,
+        typer.Option(help="How far ahead the outputs lie: 1month, 6h, 3steps, or 0.5 in units of the time coordinate."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The surrogate to write; default NAME.anygrid.")] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder (log, checkpoints, run.toml); default runs/NAME.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the surrogate and the run folder.")] = False,

@@ -25,7 +25,7 @@ def default_operator(inputs: int, outputs: int, grid: Grid, *, width: int = 48, 
 
     A :class:`LatentFNO` whose fine latent grid is that of the data (at most 65536 points) and whose blocks run on about
     256, 32 x 32 or 16 x 16 x 16 points; ``modes`` along each axis, fewer where the coarse grid carries fewer. Grids of four axes get a
-    textbook :class:`FNO`. Chosen by the runs in ``benchmarks/accuracy/ablation.json``.
+    textbook :class:`FNO`. Why: ``docs/design-decisions.md``; ``benchmarks/accuracy/ablation.py`` measures it against its variants.
     """
     periodic = [interval.periodic for interval in grid.domain]
     if grid.ndim > 3:

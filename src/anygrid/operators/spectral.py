@@ -57,7 +57,7 @@ def _smooth(n: int) -> bool:
 def use_fft(bases: Sequence[Basis], grid: Grid, query: Grid) -> bool:
     """Whether the FFT is the faster path: same even periodic grid, FFT-friendly sizes, more than 24 modes to a side.
 
-    Measured in ``benchmarks/speed/layer.json``; below that, or at sizes with large prime factors, products win.
+    ``benchmarks/speed/layer.py`` measures both paths; below that, or at sizes with large prime factors, products win.
     """
     if not isinstance(grid, Box) or grid != query:
         return False

@@ -20,7 +20,7 @@ class Defaults:
 
     budget: float = 300.0  # seconds: the five minutes of the quick start
     validation: float = 0.1
-    # On Darcy 85^2 with 75 to 90 CPU-seconds, batches of 4 ended at 0.0212 and of 16 at 0.0273 (benchmarks/accuracy/ablation.json).
+    # Prototypes on Darcy 85^2: batches of 4 ended at 0.0212 after 75 CPU-seconds, of 16 at 0.0273 after 90 (docs/design-decisions.md).
     batch: int = 32
     batch_points: int = 1 << 15  # points of a batch: 4 samples at 85^2, 8 at 64^2, 32 in one dimension
     learning_rate: float = 2e-3

@@ -56,11 +56,12 @@ def surrogate_facts(surrogate: Surrogate) -> dict[str, Any]:
 def data_facts(ds: xr.Dataset) -> dict[str, Any]:
     """Dimensions with their roles, variables with their units, and the grid that would be inferred."""
     from anygrid.fields.layout import dimension_roles
+    from anygrid.fields.variables import coordinate
 
     roles = dimension_roles(ds)
     dims = {}
     for dim, size in ds.sizes.items():
-        c = ds.coords.get(str(dim))
+        c = coordinate(ds, str(dim))
         ends = f", {c.values.flat[0]} to {c.values.flat[-1]}" if c is not None and c.size else ""
         dims[str(dim)] = f"{size} ({roles[str(dim)]}){ends}"
     variables = {}

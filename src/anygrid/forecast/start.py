@@ -16,6 +16,7 @@ from torch import Tensor
 
 from anygrid.errors import DataError, UsageError
 from anygrid.fields import Layout, Variable, check_units, find_grid, find_layout, restore, select, to_dataset, to_tensor
+from anygrid.fields.variables import coordinate
 from anygrid.grid import Box, Grid
 from anygrid.surrogate.geometry import snap
 
@@ -72,7 +73,7 @@ class Start:
 
     def frame(self, u: Tensor, outputs: Sequence[Variable]) -> xr.Dataset:
         """Data set of one lead, in the orientation and with the coordinates of the initial data."""
-        leading: dict[str, Any] = {d: self.data.coords.get(d) for d in self.leading}
+        leading: dict[str, Any] = {d: coordinate(self.data, d) for d in self.leading}
         sizes = [self.data.sizes[d] for d in leading]
         out = restore(to_dataset(u.reshape(*sizes, *u.shape[1:]), outputs, self.found, leading), self.data)
         full = [v.dims for v in self.data.data_vars.values() if set(self.layout.space) <= set(v.dims)]

@@ -12,6 +12,7 @@ import xarray as xr
 
 from anygrid.errors import DataError
 from anygrid.fields import Layout, check_units, find_grid, find_layout, restore, select, to_dataset, to_tensor
+from anygrid.fields.variables import coordinate
 from anygrid.grid import Box, Grid, Points
 from anygrid.surrogate.geometry import snap
 from anygrid.surrogate.seen import InputRangeWarning
@@ -61,7 +62,7 @@ def predict(surrogate: Surrogate, ds: xr.Dataset, grid: Grid | None = None, *, r
     found, _ = find_grid(data, names, layout, periodic=periodic)
     source = snap(found, surrogate.grid, "predict: grid of the data")
     target = source if grid is None else _target(grid, surrogate.grid)
-    leading = {d: data.coords.get(d) for d in layout.leading if d in data.dims}
+    leading = {d: coordinate(data, d) for d in layout.leading if d in data.dims}
     if any(data.sizes[d] == 0 for d in leading):
         raise DataError("predict", "at least one sample", "none")
     rows = rows or max(1, _POINTS_AT_ONCE // max(source.size, target.size))

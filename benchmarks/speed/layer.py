@@ -13,7 +13,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +23,7 @@ import torch
 
 from anygrid.grid import Box, Periodic
 from anygrid.numerics.bases import Basis
-from anygrid.operators import FNO, spectral
+from anygrid.operators import FNO, spectral, transforms
 from anygrid.operators.spectral import SpectralConv
 from anygrid.training.allocator import keep_large_blocks
 
@@ -38,11 +37,19 @@ LAYERS = [
     ((64, 64), 13),
     ((64, 64), 25),
     ((64, 64), 49),
+    ((64, 64), 64),
     ((128, 128), 25),
     ((128, 128), 49),
     ((128, 128), 97),
-    ((85, 85), 25),
-    ((85, 85), 49),
+    ((128, 128), 128),
+    ((256, 256), 33),
+    ((256, 256), 65),
+    ((256, 256), 129),
+    ((1024,), 33),
+    ((1024,), 129),
+    ((1024,), 513),
+    ((32, 32, 32), 9),
+    ((32, 32, 32), 17),
 ]
 
 
@@ -74,8 +81,29 @@ def _step(model: torch.nn.Module, *arguments: object) -> None:
     model(*arguments).square().mean().backward()
 
 
-def _layer_step(layer: SpectralConv, x: torch.Tensor, grid: Box, chosen: spectral.Plan) -> None:
-    spectral.plan = lambda *_: chosen  # type: ignore[assignment]
+def _kept(model: torch.nn.Module, *arguments: object) -> float:
+    """Megabytes that a forward pass keeps for the backward pass, beside the parameters."""
+    storages: dict[int, int] = {}
+
+    def pack(t: torch.Tensor) -> torch.Tensor:
+        storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        output = model(*arguments)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    del output
+    return sum(size for place, size in storages.items() if place not in own) / 1e6
+
+
+def _path(layer: SpectralConv, x: torch.Tensor, grid: Box, *, fft: bool) -> transforms.Plan:
+    transforms.use_fft = lambda *_: fft
+    transforms.plan.cache_clear()
+    return layer.plan(x, grid, grid)
+
+
+def _layer_step(layer: SpectralConv, x: torch.Tensor, grid: Box, path: transforms.Plan) -> None:
+    spectral.plan = lambda *_: path  # type: ignore[assignment]
     _step(layer, x, grid)
 
 
@@ -111,6 +139,7 @@ def models() -> list[dict[str, object]]:
                 "relative_difference": difference,
                 "forward": forward,
                 "training": training,
+                "kept_for_backward_MB": {"neuraloperator": _kept(peer, a), "anygrid": _kept(ours, a, grid)},
             }
         )
         print(shape, "forward", round(float(forward["ratio"]), 2), "training", round(float(training["ratio"]), 2), flush=True)
@@ -120,17 +149,16 @@ def models() -> list[dict[str, object]]:
 def layers() -> list[dict[str, object]]:
     """FFT path against matrix products in one layer of width 32, batch 8, forward and backward."""
     rows = []
-    make_plan = spectral.plan
+    make_plan, rule = transforms.plan, transforms.use_fft
     for shape, count in LAYERS:
         layer, grid = SpectralConv(32, 32, [Basis("fourier", count)] * len(shape)), _periodic(shape)
         x = torch.randn(8, *shape, 32, requires_grad=True)
-        found = make_plan(layer.bases, grid, grid, x.dtype, x.device)
-        paths = {"fft": replace(found, fft=shape), "products": replace(found, fft=None)}
+        chosen = "fft" if rule(layer.bases, grid, grid) else "products"
+        paths = {name: _path(layer, x, grid, fft=name == "fft") for name in ("fft", "products")}
         timing = interleaved({name: partial(_layer_step, layer, x, grid, path) for name, path in paths.items()})
-        chosen = "products" if found.fft is None else "fft"
         rows.append({"shape": shape, "modes": count, "chosen": chosen, **timing})
         print(shape, count, "fft/products", round(float(timing["ratio"]), 2), "chosen", chosen, flush=True)
-    spectral.plan = make_plan
+        spectral.plan, transforms.use_fft = make_plan, rule
     return rows
 
 

@@ -9,8 +9,9 @@ import torch
 from anygrid.errors import GridError, UsageError
 from anygrid.grid import Axis, Bounded, Box, Periodic, Points, Sphere
 from anygrid.numerics.bases import Basis
-from anygrid.operators import spectral
-from anygrid.operators.spectral import SpectralConv, plan
+from anygrid.operators import transforms
+from anygrid.operators.spectral import SpectralConv
+from anygrid.operators.transforms import plan
 
 
 def _periodic(shape):
@@ -47,7 +48,7 @@ CASES = [
 @pytest.mark.parametrize(("shape", "counts"), CASES)
 @pytest.mark.parametrize("fft", [False, True])
 def test_agrees_with_textbook(shape, counts, fft, monkeypatch):
-    monkeypatch.setattr(spectral, "use_fft", lambda *_: fft)
+    monkeypatch.setattr(transforms, "use_fft", lambda *_: fft)
     plan.cache_clear()
     torch.manual_seed(0)
     layer = SpectralConv(3, 4, [Basis("fourier", c) for c in counts]).double()

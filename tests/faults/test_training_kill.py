@@ -181,7 +181,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 
 
 def test_state_survives_json() -> None:
-    state = State(Plan((Segment(0, 1, 2, 3, 4),)), {(2, 3): 0.1}, 3, (1, 2), 4.5, 6, mark=(1, 0.1), notes=["a"], history=[{"step": 1}])
+    state = State(Plan((Segment(0, 1, 2, 3, 4),)), 2, {(2, 3): 0.1}, 3, (1, 2), 4.5, 6, mark=(1, 0.1), notes=["a"], history=[{"step": 1}])
     again = State.from_json(state.to_json())
     assert again.to_json() == state.to_json()
     assert again.plan == state.plan

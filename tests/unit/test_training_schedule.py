@@ -1,12 +1,15 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anygrid.errors import UsageError
+from anygrid.training import pacing
 from anygrid.training.budget import parse_duration
 from anygrid.training.checkpoints import State
+from anygrid.training.loader import Loader
 from anygrid.training.pacing import revise
 from anygrid.training.schedule import Plan, Segment, learning_rate_factor, phases
 
@@ -80,19 +83,23 @@ def test_replanning_keeps_the_past_and_the_present(step: int, seconds: float) ->
 
 def _half_way(seconds: float) -> State:
     plan = Plan((Segment(0, 1, steps=1000),))
-    return State(plan, costs={(1, 1): 0.1}, step=500, seconds=seconds, mark=(250, 25.0))
+    return State(plan, 1, costs={(1, 1): 0.1}, step=500, seconds=seconds, mark=(250, 25.0))
+
+
+def _never() -> None:
+    raise AssertionError("threads chosen again without need")
 
 
 def test_plan_is_left_alone_within_a_tenth() -> None:
     state = _half_way(51.0)
-    assert not revise(state, 100.0, 0.4999, 0.5)
+    assert not revise(state, 100.0, 0.4999, 0.5, _never)
     assert state.plan.steps == 1000
     assert state.costs[1, 1] == pytest.approx(26 / 250)
 
 
 def test_plan_is_revised_when_the_machine_slows_down() -> None:
     state = _half_way(75.0)  # the last 250 steps took 0.2 s each
-    assert revise(state, 100.0, 0.4999, 0.5)
+    assert revise(state, 100.0, 0.4999, 0.5, _never)
     assert state.plan.steps == 500 + 125
     assert state.plan.fraction(500) == pytest.approx(0.5)
     assert state.plan.fraction(625) == 1
@@ -101,12 +108,34 @@ def test_plan_is_revised_when_the_machine_slows_down() -> None:
 
 def test_plan_is_revised_only_at_marks() -> None:
     state = _half_way(75.0)
-    assert not revise(state, 100.0, 0.5, 0.501)
+    assert not revise(state, 100.0, 0.5, 0.501, _never)
     assert state.plan.steps == 1000
 
 
 def test_a_spent_budget_ends_at_once() -> None:
     state = _half_way(101.0)
-    assert revise(state, 100.0, 0.4999, 0.5)
+    assert revise(state, 100.0, 0.4999, 0.5, _never)
     assert state.plan.steps == 501
     assert math.isfinite(state.plan.fraction(500.5))
+
+
+def test_threads_are_chosen_again_when_steps_become_slow() -> None:
+    state = _half_way(75.0)
+    state.threads = 2
+    asked = []
+    assert revise(state, 100.0, 0.4999, 0.5, lambda: asked.append(state.costs[1, 1]))
+    assert asked == [pytest.approx(0.2)]
+
+
+@pytest.mark.parametrize(("slow_with", "chosen"), [(2, 1), (1, 2)])
+def test_the_faster_number_of_threads_is_kept(slow_with: int, chosen: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(pacing, "_cost", lambda *_: 0.020 if torch.get_num_threads() == slow_with else 0.002)
+    state = State(Plan((Segment(0, 1, steps=10),)), 2, costs={(1, 1): 0.5})
+    try:
+        pacing.choose_threads(state, 60.0, Loader([], [], 0), _never)
+        assert state.threads == torch.get_num_threads() == chosen
+    finally:
+        torch.set_num_threads(before)
+    assert state.costs[1, 1] == pytest.approx(0.5 if chosen == 2 else 0.05)
+    assert f"{chosen} of 2 threads" in state.notes[0]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from anygrid.errors import DataError
 from anygrid.grid import Grid
 from anygrid.operators.layers import Pointwise, check_input, coordinate_features, feature_count, make_bases, move
-from anygrid.operators.spectral import SpectralConv
+from anygrid.operators.spectral import SpectralConv, spectral_sum
 
 __all__ = ["FNO"]
 
@@ -103,10 +103,16 @@ class FNO(nn.Module):
         x = self.lift(x)
         last = len(self.spectral) - 1
         for k, (spectral, pointwise) in enumerate(zip(self.spectral, self.pointwise, strict=True)):
-            target = query if k == last and query is not None else grid
-            x = spectral(x, grid, target) + move(pointwise(x), grid, target)
-            for _ in range(self.activations if k < last else 0):
+            assert isinstance(spectral, SpectralConv)
+            assert isinstance(pointwise, nn.Linear)
+            # GELU lies between layers; the last of its applications is computed again in the backward pass.
+            for _ in range(self.activations - 1 if k else 0):
                 x = nn.functional.gelu(x)
+            if k == last and query is not None and query != grid:
+                x = nn.functional.gelu(x) if k else x
+                x = spectral(x, grid, query) + move(pointwise(x), grid, query)
+            else:
+                x = spectral_sum(x, spectral, pointwise, grid, activate=k > 0)
         return torch.movedim(self.project(x), -1, 1)
 
     @classmethod

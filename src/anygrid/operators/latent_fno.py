@@ -26,13 +26,12 @@ from torch import Tensor, nn
 from anygrid.errors import GridError, UsageError
 from anygrid.grid import Axis, Box, Grid, Points, Sphere
 from anygrid.numerics.interpolation import interpolate
+from anygrid.operators.cells import add_cells, cut_cells
 from anygrid.operators.layers import check_input, coordinate_features, feature_count, make_bases
-from anygrid.operators.spectral import SpectralConv
+from anygrid.operators.lean import activated_linear
+from anygrid.operators.spectral import SpectralConv, spectral_sum
 
 __all__ = ["LatentFNO", "latent_shape"]
-
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
 def latent_shape(grid: Grid, stride: int, most: int) -> tuple[int, ...]:
@@ -88,7 +87,7 @@ class _Block(nn.Module):
             self.mix.bias.zero_()
 
     def forward(self, z: Tensor, grid: Grid) -> Tensor:
-        return z + self.mix(nn.functional.gelu(self.spectral(z, grid) + self.pointwise(z)))
+        return z + activated_linear(spectral_sum(z, self.spectral, self.pointwise, grid, activate=False), self.mix)
 
 
 class LatentFNO(nn.Module):
@@ -155,18 +154,19 @@ class LatentFNO(nn.Module):
         channels = inputs + (feature_count(periodic) if coordinates else 0)
         # Kernels overlap: each reaches at least to the centre of the neighbouring coarse cell, a stride of 1 is pointwise.
         self.reach = 0 if stride == 1 else max(2, stride - 1)
-        size = 2 * self.reach + 1
-        self.encode = _CONV[d](channels, width, size, stride=stride)
+        self.size = 2 * self.reach + 1
+        self.encode = nn.Linear(channels * self.size**d, width)
         self.blocks = nn.ModuleList(_Block(width, SpectralConv(width, width, bases)) for _ in range(depth))
         self.pointwise = nn.Linear(width, width)
-        self.decode = _TRANSPOSED[d](width, outputs, size, stride=stride)
+        self.decode = nn.Linear(width, outputs * self.size**d, bias=False)
+        self.bias = nn.Parameter(torch.zeros(outputs))
         # Start as linear interpolation of a pointwise projection: a smooth function, without a trace of the coarse cells.
         hat = (1 - torch.arange(-self.reach, self.reach + 1).abs() / stride).clamp(min=0)
         kernel = hat
         for _ in range(d - 1):
             kernel = kernel[..., None] * hat
         with torch.no_grad():
-            self.decode.weight.copy_(torch.randn(width, outputs, *[1] * d) / width**0.5 * kernel)
+            self.decode.weight.copy_((torch.randn(outputs, 1, width) / width**0.5 * kernel.reshape(1, -1, 1)).flatten(0, 1))
 
     def forward(
         self, a: Float[Tensor, "batch inputs *space"], grid: Grid, query: Grid | None = None
@@ -180,20 +180,27 @@ class LatentFNO(nn.Module):
         """
         check_input(a, grid, self.inputs, self.periodic, "LatentFNO")
         fine, coarse = _latent_grids(grid, self.shape, self.stride)
-        x = interpolate(a, grid, fine)
-        if self.coordinates:
-            position = torch.movedim(coordinate_features(fine, a.dtype, a.device), -1, 0)
-            x = torch.cat([x, position.expand(a.shape[0], *position.shape)], dim=1)
         margins = [self._margins(n, m) for n, m in zip(fine.shape, coarse.shape, strict=True)]
-        z = torch.movedim(self.encode(_extend(x, margins, self.periodic)), 1, -1)
+        z = self._encode(interpolate(a, grid, fine), fine, margins)
         for block in self.blocks:
             z = block(z, coarse)
-        z = torch.movedim(nn.functional.gelu(self.pointwise(z)), -1, 1)
+        z = activated_linear(self.pointwise(z), self.decode)
         around = -(-self.reach // self.stride)  # coarse cells beyond a periodic end whose kernels reach back inside
-        z = self.decode(_extend(z, [(around, around) if p else (0, 0) for p in self.periodic], self.periodic))
+        z = _extend(z.movedim(-1, 1), [(around, around) if p else (0, 0) for p in self.periodic], self.periodic).movedim(1, -1)
+        z = add_cells(z, len(self.bias), self.size, self.stride) + self.bias.reshape(-1, *[1] * grid.ndim)
         for k, ((before, _), wraps) in enumerate(zip(margins, self.periodic, strict=True)):
             z = z.narrow(k + 2, before + (around * self.stride if wraps else 0), fine.shape[k])
         return interpolate(z, fine, grid if query is None else query, smooth=True)
+
+    def _encode(self, x: Tensor, fine: Grid, margins: Sequence[tuple[int, int]]) -> Tensor:
+        """Strided convolution of the input and of position, which is the same for every sample."""
+        cells = cut_cells(_extend(x, margins, self.periodic), self.size, self.stride)
+        if not self.coordinates:
+            return self.encode(cells)
+        own, places = self.encode.weight.split([cells.shape[-1], self.encode.in_features - cells.shape[-1]], dim=1)
+        position = torch.movedim(coordinate_features(fine, x.dtype, x.device), -1, 0)[None]
+        position = cut_cells(_extend(position, margins, self.periodic), self.size, self.stride)
+        return nn.functional.linear(cells, own) + nn.functional.linear(position, places, self.encode.bias)
 
     def _margins(self, fine: int, coarse: int) -> tuple[int, int]:
         """Fine points to add before and after an axis so that kernel ``j`` is centred on coarse point ``j``."""

@@ -13,10 +13,9 @@ from anygrid.errors import GridError, UsageError
 from anygrid.grid import Grid
 from anygrid.numerics.bases import Basis, Family
 from anygrid.numerics.interpolation import interpolate
+from anygrid.operators.lean import perceptron
 
 __all__ = ["Pointwise", "check_input", "coordinate_features", "feature_count", "make_bases", "move"]
-
-_CHUNK = 1 << 16  # points of a field that the head widens at once when no gradient is kept
 
 
 def make_bases(modes: Sequence[int], families: Sequence[str], padding: Sequence[float]) -> tuple[Basis, ...]:
@@ -80,7 +79,7 @@ def move(x: Float[Tensor, "batch *space channel"], grid: Grid, query: Grid) -> F
 class Pointwise(nn.Module):
     """Two-layer perceptron at every point, with exact GELU (the tanh form is about 3x slower on CPU).
 
-    Without gradients the points pass in chunks, so that the wide hidden layer is never held for the whole field.
+    The points pass in chunks, so that the wide hidden layer is never held for the whole field.
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
@@ -90,8 +89,4 @@ class Pointwise(nn.Module):
 
     def forward(self, x: Float[Tensor, "*points inputs"]) -> Float[Tensor, "*points outputs"]:
         """Apply to the last dimension."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or x[..., 0].numel() <= _CHUNK:
-            return self.second(nn.functional.gelu(self.first(x)))
-        flat = x.reshape(-1, x.shape[-1])
-        parts = [self.second(nn.functional.gelu(self.first(part))) for part in flat.split(_CHUNK)]
-        return torch.cat(parts).reshape(*x.shape[:-1], -1)
+        return perceptron(x, self.first, self.second)

@@ -31,10 +31,11 @@ class State:
     """Where a training stands, beside weights and optimiser.
 
     The random numbers of a step are seeded with (seed, step), and the order of samples with (seed, epoch), so step and position
-    are the whole state of every generator.
+    are the whole state of every generator. The number of threads belongs to it because sums are rounded in its order.
     """
 
     plan: Plan
+    threads: int
     costs: dict[tuple[int, int], float] = field(default_factory=dict)
     step: int = 0
     position: tuple[int, int] = (0, 0)

@@ -178,7 +178,7 @@ def fit(
     folder = RunFolder(Path(run), {"fit": settings.to_table(), "data": found.fingerprint()}) if run is not None else None
     rows = min(_VALIDATION_ROWS, max((len(p) for p in found.held_out), default=0))
     trainer = Trainer(model.to(chosen), loader, held_out, _loss(model, found, gradient), settings, folder, tell)
-    state = trainer.run(State(_plan(settings, loader), validation_rows=rows))
+    state = trainer.run(State(_plan(settings, loader), torch.get_num_threads(), validation_rows=rows))
     model.record.update(_record(settings, state, inferred, model, found))
     model.cpu().eval()
     if folder:
@@ -284,7 +284,7 @@ def _inferred(settings: Settings, found: TrainingData, module: nn.Module, *, def
         said.append(f"evolution by {first.dt or 'one lead'}: predicting {what}, rolled out over {settings.unroll} leads at the end")
     said.append(f"operator {settings.operator} with {sum(p.numel() for p in module.parameters()):,} parameters")
     batch = ", ".join(str(n) for n in dict.fromkeys(settings.batch))
-    said.append(f"batch {batch}, device {settings.device}, {settings.precision}, {torch.get_num_threads()} threads")
+    said.append(f"batch {batch}, device {settings.device}, {settings.precision}")
     return said
 
 
@@ -323,5 +323,5 @@ def _record(settings: Settings, state: State, inferred: list[str], model: Surrog
         "best_step": state.best_step if settings.keep_best else None,
         "parameters": sum(p.numel() for p in model.operator.parameters()),
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        "threads": state.threads,
     }

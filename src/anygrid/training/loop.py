@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,7 +28,7 @@ from anygrid.training.coarsen import coarsen
 from anygrid.training.interrupt import Interrupt
 from anygrid.training.loader import Batch, Loader
 from anygrid.training.losses import RelativeNorm
-from anygrid.training.pacing import calibrate, revise
+from anygrid.training.pacing import calibrate, choose_threads, revise
 from anygrid.training.progress import Listener, Progress
 from anygrid.training.schedule import Segment, learning_rate_factor
 from anygrid.training.settings import DEFAULTS, Settings
@@ -65,12 +67,13 @@ class Trainer:
         best: dict[str, Tensor] = {}
         if self.folder and (resumed := self.folder.load(weights, optimizer)):
             state, best = resumed
-            self.listener(self._progress(state, message=f"resumed at step {state.step} of {state.plan.steps}"))
-        clock = Clock(state.seconds)
+            self.listener(replace(self._progress(state), message=f"resumed at step {state.step} of {state.plan.steps}"))
+        clock, budget = Clock(state.seconds), self.settings.budget
         meter, saved, batches = _Meter(clock.seconds), clock.seconds, None
-        with Interrupt() as interrupt, torch.random.fork_rng(devices=_cuda_devices(self.settings.device)):
+        with Interrupt() as interrupt, torch.random.fork_rng(devices=_cuda_devices(self.settings.device)), _threads(state.threads):
             if not state.plan.steps:
-                self._calibrate(state, clock)
+                assert budget is not None
+                self._calibrate(state, budget, clock)
             while state.step < state.plan.steps:
                 segment, before = state.plan.at(state.step), state.plan.fraction(state.step)
                 batches = batches or self.loader.stream(segment.unroll, state.position)
@@ -93,7 +96,9 @@ class Trainer:
                         state.best, state.best_step = state.validation, state.step
                         best = {name: value.clone() for name, value in weights.items()}
                 state.seconds = clock.seconds
-                revised = self.settings.budget is not None and revise(state, self.settings.budget, before, after)
+                revised = budget is not None and revise(
+                    state, budget, before, after, lambda: choose_threads(state, budget, self.loader, self._rehearsal()[1])
+                )
                 logged = validated or _crossed(before, after, _LOGS)
                 if logged or state.seconds - meter.since > _REPORT_SECONDS:
                     self._tell(state, meter, rate, validated, logged)
@@ -157,17 +162,23 @@ class Trainer:
                     count += len(part)
         return total / count
 
-    def _calibrate(self, state: State, clock: Clock) -> None:
-        assert self.settings.budget is not None
-        rehearsal = replace(self, model=copy.deepcopy(self.model), folder=None)
-        optimizer = make_optimizer(rehearsal.model.operator, self.settings)
+    def _calibrate(self, state: State, budget: float, clock: Clock) -> None:
+        rehearsal, step = self._rehearsal()
         validate = None if self.held_out is None else rehearsal.validate
-        calibrate(state, self.settings.budget, clock, self.loader, lambda b, s: rehearsal.step(optimizer, b, s, 0.0, 0), validate)
-        self.listener(self._progress(state, message=state.notes[-1]))
+        known = len(state.notes)
+        calibrate(state, budget, clock, self.loader, step, validate)
+        for note in state.notes[known:]:
+            self.listener(replace(self._progress(state), message=note))
+
+    def _rehearsal(self) -> tuple[Trainer, Callable[[Batch, Segment], float]]:
+        """A trainer of a copy of the model, and steps with it: for measuring, so that it changes nothing."""
+        trainer = replace(self, model=copy.deepcopy(self.model), folder=None)
+        optimizer = make_optimizer(trainer.model.operator, self.settings)
+        return trainer, lambda batch, segment: trainer.step(optimizer, batch, segment, 0.0, 0)
 
     def _tell(self, state: State, meter: _Meter, rate: float, validated: bool, logged: bool) -> None:
         loss, speed = meter.read(state.seconds)
-        self.listener(self._progress(state, loss=loss, samples_per_second=speed, learning_rate=rate))
+        self.listener(replace(self._progress(state), loss=loss, samples_per_second=speed, learning_rate=rate))
         if logged:
             validation = state.validation if validated else None
             row = {"step": state.step, "seconds": state.seconds, "loss": loss, "validation": validation, "learning_rate": rate}
@@ -175,17 +186,10 @@ class Trainer:
             if self.folder:
                 self.folder.write_log({**row, "samples_per_second": speed})
 
-    def _progress(self, state: State, **more: float | str) -> Progress:
+    def _progress(self, state: State) -> Progress:
         budget, mean = self.settings.budget, state.seconds / max(1, state.step)
         left = (state.plan.steps - state.step) * mean if budget is None else max(0.0, budget - state.seconds)
-        known = {
-            "step": state.step,
-            "steps": state.plan.steps,
-            "seconds": state.seconds,
-            "seconds_left": left,
-            "validation": state.validation,
-        }
-        return Progress(**{**known, **more})  # type: ignore[arg-type]
+        return Progress(state.step, state.plan.steps, state.seconds, left, validation=state.validation)
 
 
 def rollout_loss(
@@ -246,6 +250,17 @@ class _Meter:
 def _crossed(before: float, after: float, marks: int) -> bool:
     """Whether one of the evenly spaced marks ``1/marks, ..., 1`` lies in ``(before, after]``."""
     return math.floor(after * marks + 1e-9) > math.floor(before * marks + 1e-9)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with ``count`` threads, or with as many as are set meanwhile, and then as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _cuda_devices(device: str) -> list[torch.device]:

@@ -1,8 +1,8 @@
 """A budget of seconds as a number of steps: measured before the first step, revised at a few declared marks.
 
-The cost of a step of each kind (resolution, unroll length) is measured on a copy of the model, so that measuring changes
-nothing. The plan that follows is stored and the training is from then on a function of the step alone. At the marks
-:data:`REVISIONS` the cost is compared with what was measured since the last one; the steps ahead are counted anew only
+The number of threads and the cost of a step of each kind (resolution, unroll length) are measured on a copy of the model, so
+that measuring changes nothing. The plan that follows is stored and the training is from then on a function of the step alone. At
+the marks :data:`REVISIONS` the cost is compared with what was measured since the last one; the steps ahead are counted anew only
 when the budget would be missed by more than a tenth of what is left of it, and a checkpoint follows at once. So a resumed run
 has the plan of the one that was killed.
 """
@@ -12,17 +12,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import torch
+
 from anygrid.training.budget import Clock
 from anygrid.training.checkpoints import State
 from anygrid.training.loader import Batch, Loader
 from anygrid.training.schedule import Segment
 
-__all__ = ["REVISIONS", "calibrate", "revise"]
+__all__ = ["REVISIONS", "calibrate", "choose_threads", "revise"]
 
 REVISIONS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.97)
 _TOLERANCE = 0.1
 _TRIALS = 3
 _SHARE = 0.02  # of the budget for measuring one kind of step
+_SLOW = 1.5  # times the estimate: steps that cost more make the number of threads doubtful
 _VALIDATION_SHARE = 0.05  # of the budget for all validations together
 
 
@@ -43,6 +46,7 @@ def calibrate(
     """
     if validate is not None:
         _plan_validation(state, budget, max(loader.batch), validate)
+    choose_threads(state, budget, loader, step)
     for segment in state.plan.segments:
         kind = (segment.stride, segment.unroll)
         if kind not in state.costs:
@@ -52,6 +56,26 @@ def calibrate(
     state.mark = (0, clock.seconds)
     costs = ", ".join(f"{cost * 1e3:.3g} ms (stride {s}, unroll {u})" for (s, u), cost in state.costs.items())
     state.notes.append(f"budget of {budget:g} s planned as {state.plan.steps} steps; measured cost of a step: {costs}")
+
+
+def choose_threads(state: State, budget: float, loader: Loader, step: Callable[[Batch, Segment], object]) -> None:
+    """Keep all of torch's threads or one, whichever takes a step faster now, and say so.
+
+    Threads wait for each other at every product. On a machine that others use as well the slowest decides, and two threads on
+    two shared cores can be many times slower than one.
+    """
+    most = state.threads
+    if most == 1:
+        return
+    costs = {}
+    for threads in (most, 1):
+        torch.set_num_threads(threads)
+        costs[threads] = _cost(state.plan.segments[0], budget, loader, step)
+    state.threads = most if costs[most] < costs[1] else 1
+    torch.set_num_threads(state.threads)
+    state.costs = {kind: cost * costs[state.threads] / costs[most] for kind, cost in state.costs.items()}
+    measured = f"a step takes {costs[most] * 1e3:.3g} ms with {most}, {costs[1] * 1e3:.3g} ms with 1"
+    state.notes.append(f"{state.threads} of {most} threads: {measured}")
 
 
 def _cost(segment: Segment, budget: float, loader: Loader, step: Callable[[Batch, Segment], object]) -> float:
@@ -83,8 +107,11 @@ def _plan_validation(state: State, budget: float, rows: int, validate: Callable[
     state.validations = max(1, min(state.validations, int(_VALIDATION_SHARE * budget / state.validation_seconds)))
 
 
-def revise(state: State, budget: float, before: float, after: float) -> bool:
-    """At a mark, bring the cost of steps up to date; returns whether the plan was changed for it."""
+def revise(state: State, budget: float, before: float, after: float, rechoose: Callable[[], None]) -> bool:
+    """At a mark, bring the cost of steps up to date; returns whether the plan was changed for it.
+
+    When steps have become much slower than estimated, ``rechoose`` is called to choose the number of threads again.
+    """
     if not any(before < mark <= after < 1 for mark in REVISIONS):
         return False
     step, seconds = state.mark
@@ -92,6 +119,8 @@ def revise(state: State, budget: float, before: float, after: float) -> bool:
     factor = (state.seconds - seconds) / expected
     state.costs = {kind: cost * factor for kind, cost in state.costs.items()}
     state.mark = (state.step, state.seconds)
+    if factor > _SLOW and state.threads > 1:
+        rechoose()
     left = budget - state.seconds
     ahead = state.plan.seconds(state.costs, state.step)
     if abs(ahead - left) <= _TOLERANCE * max(left, 0.0):

@@ -86,7 +86,7 @@ def fit(
         A module with ``forward(a, grid, query=None)`` and ``arguments`` (copied, so that yours is not changed), or a function
         ``(inputs, outputs, grid) -> module``; by default the one of :func:`anygrid.operators.default_operator`.
     batch
-        Samples in a step; by default about 32768 points: 4 at 85 x 85, at most 32.
+        Samples in a step; by default about 32768 points: 4 at 85 x 85, at most 8.
     seed
         Decides the initial weights (unless a module is given), the order of samples, and the augmentation.
     precision

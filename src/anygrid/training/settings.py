@@ -20,10 +20,10 @@ class Defaults:
 
     budget: float = 300.0  # seconds: the five minutes of the quick start
     validation: float = 0.1
-    # Prototypes on Darcy 85^2: batches of 4 ended at 0.0212 after 75 CPU-seconds, of 16 at 0.0273 after 90 (docs/design-decisions.md).
-    batch: int = 32
-    batch_points: int = 1 << 15  # points of a batch: 4 samples at 85^2, 8 at 64^2, 32 in one dimension
-    learning_rate: float = 2e-3
+    # Batch and learning rate are those that won on Darcy, Navier-Stokes and Burgers together (benchmarks/accuracy/ablation.json).
+    batch: int = 8
+    batch_points: int = 1 << 15  # points of a batch: 4 samples at 85^2, 8 at 64^2 and in one dimension
+    learning_rate: float = 4e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 1e-4
     warm_up: float = 0.05

@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that generate data")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-symmetry", action="store_true", help="train without the problem's symmetries")
+    parser.add_argument("--learning-rate", type=float, help="instead of the default of fit")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     task = TASKS[options.task]
@@ -174,6 +175,7 @@ def main() -> None:
         lead=None if task.problem.dt is None else 1,
         budget=options.minutes * 60 / options.threads,
         seed=options.seed,
+        learning_rate=options.learning_rate,
         augment=() if options.no_symmetry else task.augment,
         run=ROOT / "runs" / label,
         listener=lambda p: print(
@@ -195,7 +197,9 @@ def main() -> None:
         "protocol": task.protocol,
         "command": f"python benchmarks/accuracy/run.py {options.task} --minutes {options.minutes:g}"
         + (f" --seed {options.seed}" if options.seed else "")
-        + (" --no-symmetry" if options.no_symmetry else ""),
+        + (" --no-symmetry" if options.no_symmetry else "")
+        + (f" --learning-rate {options.learning_rate:g}" if options.learning_rate else ""),
+        "learning_rate": surrogate.record["settings"]["learning_rate"],
         "trained_at": task.train[2],
         "results": results,
         "baselines_at_training_resolution": baselines,

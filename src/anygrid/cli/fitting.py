@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -244,7 +245,7 @@ def _layout(data: xr.Dataset, request: FitRequest) -> Any:
 
 def _absolute(path: str) -> str:
     """Paths of a run.toml hold from anywhere."""
-    return str(Path.cwd() / Path(path).expanduser()) if path.strip() else path
+    return str(Path.cwd() / Path(os.path.expanduser(path))) if path.strip() else path
 
 
 def _number(text: str) -> float | None:

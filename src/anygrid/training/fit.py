@@ -48,7 +48,7 @@ def fit(
     epochs: float | None = None,
     operator: nn.Module | Build | None = None,
     batch: int | None = None,
-    learning_rate: float = DEFAULTS.learning_rate,
+    learning_rate: float | None = None,
     weight_decay: float = DEFAULTS.weight_decay,
     seed: int = 0,
     device: str | None = None,
@@ -89,6 +89,8 @@ def fit(
         Samples in a step; by default about 32768 points: 4 at 85 x 85, at most 8.
     seed
         Decides the initial weights (unless a module is given), the order of samples, and the augmentation.
+    learning_rate
+        Peak of the schedule; default 4e-3 up to 5 minutes or 5000 steps, 2e-3 for longer trainings.
     precision
         ``"bfloat16"`` computes the operator in mixed precision (CUDA only).
     unroll
@@ -150,7 +152,7 @@ def fit(
         operator=type(module).__name__,
         operator_arguments=_arguments(module),
         batch=tuple(sizes),
-        learning_rate=learning_rate,
+        learning_rate=_learning_rate(seconds, steps) if learning_rate is None else learning_rate,
         weight_decay=weight_decay,
         seed=seed,
         device=chosen,
@@ -220,6 +222,13 @@ def _length(budget: float | str | None, steps: int | None, epochs: float | None)
     if not (isinstance(value, int | float) and math.isfinite(value) and value >= least):
         raise UsageError(named[0], "a number above 0", repr(value))
     return None
+
+
+def _learning_rate(seconds: float | None, steps: int | None) -> float:
+    short, long = DEFAULTS.learning_rates
+    if seconds is not None:
+        return short if seconds <= DEFAULTS.short_budget else long
+    return short if steps is not None and steps <= DEFAULTS.short_steps else long
 
 
 def _operator(operator: nn.Module | Build | None, inputs: int, outputs: int, grid: Grid, seed: int) -> nn.Module:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from anygrid.problems.base import Problem
     from anygrid.problems.burgers import Burgers
     from anygrid.problems.darcy import Darcy
+    from anygrid.problems.distributions import LogUniform, Normal, RandomField, Uniform
+    from anygrid.problems.equation import EquationProblem
+    from anygrid.problems.from_text import Equation
     from anygrid.problems.helmholtz import Helmholtz
     from anygrid.problems.kuramoto_sivashinsky import KuramotoSivashinsky
     from anygrid.problems.navier_stokes import NavierStokes
@@ -44,19 +47,25 @@ __all__ = [
     "Box",
     "Burgers",
     "Darcy",
+    "Equation",
+    "EquationProblem",
     "Grid",
     "Helmholtz",
     "Interval",
     "KuramotoSivashinsky",
+    "LogUniform",
     "Map",
     "NavierStokes",
+    "Normal",
     "Pairs",
     "Periodic",
     "Points",
     "Problem",
+    "RandomField",
     "Report",
     "Sphere",
     "Surrogate",
+    "Uniform",
     "Variable",
     "evaluate",
     "fit",
@@ -77,6 +86,9 @@ _HOME = {
     "Problem": "problems.base",
     "Burgers": "problems.burgers",
     "Darcy": "problems.darcy",
+    **dict.fromkeys(("LogUniform", "Normal", "RandomField", "Uniform"), "problems.distributions"),
+    "Equation": "problems.from_text",
+    "EquationProblem": "problems.equation",
     "Helmholtz": "problems.helmholtz",
     "KuramotoSivashinsky": "problems.kuramoto_sivashinsky",
     "NavierStokes": "problems.navier_stokes",

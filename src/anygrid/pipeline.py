@@ -23,6 +23,7 @@ from anygrid.io.store import generate
 from anygrid.problems.base import Problem
 from anygrid.problems.burgers import Burgers
 from anygrid.problems.darcy import Darcy
+from anygrid.problems.equation import EquationProblem
 from anygrid.problems.helmholtz import Helmholtz
 from anygrid.problems.kuramoto_sivashinsky import KuramotoSivashinsky
 from anygrid.problems.navier_stokes import NavierStokes
@@ -96,6 +97,28 @@ _RECIPES: dict[type[Problem], Recipe] = {
 }
 
 
+def _recipe_of(problem: EquationProblem) -> Recipe:
+    """Sizes that some minutes suffice for, by the number of axes; steady equations and maps of one step get more samples."""
+    size = {1: 256, 2: 64, 3: 24}[len(problem.domain)]
+    ends = 0 if all(interval.periodic for interval in problem.intervals.values()) else 1
+    resolutions = tuple(n + ends for n in (size // 2, size, 2 * size))
+    # An equation without the coordinates in it, on a periodic axis, does not know where its origin is.
+    shifts = tuple(Shift(name) for name, interval in problem.intervals.items() if interval.periodic and problem.homogeneous)
+    if problem.dt is None:
+        return Recipe(n=500, resolution=size + ends, resolutions=resolutions, budget=150.0, test=32, augment=shifts)
+    trajectory = min(problem.steps, 20)
+    return Recipe(
+        n=64,
+        resolution=size + ends,
+        resolutions=resolutions,
+        budget=150.0,
+        trajectory=trajectory,
+        test=16,
+        lead_steps=min(10, trajectory),
+        augment=shifts,
+    )
+
+
 @dataclass(frozen=True)
 class Watcher:
     """Who is told what happens: samples solved, training progress, lines to keep, and stages of the evaluation."""
@@ -115,6 +138,8 @@ def recipe_for(problem: Problem) -> Recipe:
         For a problem of one's own, which needs a :class:`Recipe` of its own.
     """
     found = _RECIPES.get(type(problem))
+    if isinstance(problem, EquationProblem):
+        return _recipe_of(problem)
     if found is None:
         raise UsageError("run", "a built-in problem or a recipe", type(problem).__name__, "give Recipe(n=..., resolution=..., ...)")
     return found

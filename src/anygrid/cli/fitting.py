@@ -245,7 +245,7 @@ def _layout(data: xr.Dataset, request: FitRequest) -> Any:
 
 def _absolute(path: str) -> str:
     """Paths of a run.toml hold from anywhere."""
-    return str(Path.cwd() / Path(os.path.expanduser(path))) if path.strip() else path
+    return str(Path.cwd() / os.path.expanduser(path)) if path.strip() else path  # noqa: PTH111 - as io.read does it
 
 
 def _number(text: str) -> float | None:

@@ -6,9 +6,11 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anygrid.cli.equations import equation_text, make_equation
 from anygrid.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -16,9 +18,11 @@ if TYPE_CHECKING:
 
     from anygrid.grid import Grid
     from anygrid.problems.base import Problem
+    from anygrid.problems.equation import EquationProblem
     from anygrid.training import Build
 
 __all__ = [
+    "catalogue",
     "flags",
     "make_problem",
     "operator_named",
@@ -46,6 +50,13 @@ def problem_classes() -> dict[str, type[Problem]]:
     }
 
 
+def catalogue() -> dict[str, Callable[[], EquationProblem]]:
+    """Equations given as text, by the name the command line uses."""
+    from anygrid.problems.catalogue import CATALOGUE
+
+    return CATALOGUE
+
+
 def make_problem(name: str, settings: Sequence[str] = ()) -> Problem:
     """Problem ``name`` with parameters from ``NAME=VALUE`` words, each typed by the field it sets.
 
@@ -54,10 +65,21 @@ def make_problem(name: str, settings: Sequence[str] = ()) -> Problem:
     UsageError
         For an unknown problem or parameter, and a value of another type.
     """
+    if name.endswith(".toml"):
+        if settings:
+            raise UsageError("--set", "a built-in problem", "an equation of your own", "change its TOML file")
+        text = equation_text(Path(name))
+        if not text:
+            raise UsageError(name, "a table [equation]", "none", "write [equation] with equations and domain")
+        return make_equation(text)
     classes = problem_classes()
-    key = name.strip().lower().replace("_", "-")
+    key, equations = name.strip().lower().replace("_", "-"), catalogue()
+    if key in equations:
+        if settings:
+            raise UsageError("--set", f"a problem with parameters, which {key} is not", settings[0], "write its equation into a TOML file")
+        return equations[key]()
     if key not in classes:
-        raise UsageError("problem", "the name of a problem", repr(name), did_you_mean(key, classes))
+        raise UsageError("problem", "the name of a problem", repr(name), did_you_mean(key, [*classes, *equations]))
     kind = classes[key]
     fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)

@@ -53,9 +53,13 @@ class FitRequest:
 
 @dataclasses.dataclass(frozen=True)
 class ProblemRequest:
-    """The words of `anygrid run PROBLEM`; those not given stay ``None`` and are left to the recipe of the problem."""
+    """The words of `anygrid run PROBLEM`; those not given stay ``None`` and are left to the recipe of the problem.
+
+    ``equation`` is the TOML text of an equation, when ``problem`` is the name of its file.
+    """
 
     problem: str
+    equation: str | None = None
     settings: tuple[str, ...] = ()
     n: int | None = None
     resolution: str | None = None

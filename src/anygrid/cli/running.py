@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from anygrid.cli import names
+from anygrid.cli.equations import equation_text, make_equation
 from anygrid.cli.fitting import run_fit
 from anygrid.cli.measuring import print_report
 from anygrid.cli.output import disk_errors
@@ -23,7 +25,7 @@ _MADE = ("log.txt", "data.zarr", "data.zarr.partial", "checkpoint.safetensors", 
 
 
 def run(
-    what: Annotated[str, typer.Argument(help="A problem (`anygrid problems`), or the run.toml of a run to repeat or to finish.")],
+    what: Annotated[str, typer.Argument(help="A problem (`anygrid problems`), a TOML file with an [equation], or a run.toml.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; default runs/PROBLEM.")] = None,
     n: Annotated[int | None, typer.Option("-n", "--samples", help="Training samples or trajectories.")] = None,
     resolution: Annotated[str | None, typer.Option(help="Points along each axis of the solve.")] = None,
@@ -48,6 +50,7 @@ def run(
     \b
     anygrid run darcy
     anygrid run navier-stokes --set viscosity=1e-4 --budget 10m
+    anygrid run my_equation.toml
     anygrid run runs/darcy/run.toml --out again
     """
     said = ProblemRequest(
@@ -69,7 +72,11 @@ def run(
         timing=timing,
     )
     path = Path(what)
-    if path.suffix == ".toml" or path.is_dir():
+    request: FitRequest | ProblemRequest
+    equation = equation_text(path) if path.suffix == ".toml" and path.is_file() else ""
+    if equation:
+        request, folder = replace(said, problem=path.stem, equation=equation), out or Path("runs") / path.stem
+    elif path.suffix == ".toml" or path.is_dir():
         path = path / "run.toml" if path.is_dir() else path
         if said != ProblemRequest(problem=said.problem):
             raise UsageError(
@@ -95,7 +102,9 @@ def _folder_of(path: Path, request: FitRequest | ProblemRequest) -> Path:
 def _run_problem(request: ProblemRequest, folder: Path, workers: int | None, overwrite: bool) -> None:
     from anygrid.training import parse_duration
 
-    problem = names.make_problem(request.problem, request.settings)
+    problem = names.make_problem(request.problem, request.settings) if request.equation is None else make_equation(request.equation)
+    if request.equation is not None and request.settings:
+        raise UsageError("--set", "a built-in problem", "an equation of your own", "change its TOML file")
     build = names.operator_named(request.operator, width=request.width, modes=request.modes, depth=request.depth)
     said = {
         "n": request.n,

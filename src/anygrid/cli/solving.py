@@ -25,10 +25,8 @@ def problems(
     name: Annotated[str, typer.Argument(help="A problem, for its card.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the built-in problems, or show the card of one: equation, variables, solver, order, parameters, source."""
-    classes = names.problem_classes()
-    chosen = {name: type(names.make_problem(name))} if name else classes
-    facts = {key: _facts(names.make_problem(key)) for key in chosen}
+    """List the built-in problems and equations, or show the card of one, or of a TOML file with an [equation]."""
+    facts = {key: _facts(names.make_problem(key)) for key in ([name] if name else names.problem_classes())}
     if as_json:
         print(json.dumps(next(iter(facts.values())) if name else facts, indent=1))
     elif name:
@@ -36,6 +34,9 @@ def problems(
     else:
         for key, card in facts.items():
             print(f"{key}\n    {card['equation']}\n    {', '.join(card['inputs'])} -> {', '.join(card['outputs'])}; {card['kind']}")
+        print("\nEquations given as text:")
+        for key, make in names.catalogue().items():
+            print(f"{key}\n    {'; '.join(make().equations)}")
         print("\n`anygrid problems NAME` shows a card, `anygrid run NAME` does everything.")
 
 

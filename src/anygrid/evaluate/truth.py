@@ -71,13 +71,16 @@ class ProblemTruth(Truth):
         self.problem, self.reference, self.n, self.seed = problem, reference, n, seed
         self.inputs, self.outputs = problem.inputs, problem.outputs
         self.lead_steps = steps
-        a = self._sample(reference)
-        states = [a]
+        channels = shared_channels(problem.inputs, problem.outputs)
+        self._inputs, self._outputs = [self._sample(reference)], []
         for step in range(max(steps, 1)):
             name = f" step {step + 1}/{steps}" if steps > 1 else ""
             say(f"solving {n} references on {grid_name(reference.shape)}{name}")
-            states.append(apply_in_chunks(problem.solve, states[-1], reference))
-        self._states = states
+            self._outputs.append(apply_in_chunks(problem.solve, self._inputs[-1], reference))
+            if channels is not None:  # what is not predicted, such as a coefficient, stays
+                following = self._inputs[-1].clone()
+                following[:, list(channels)] = self._outputs[-1]
+                self._inputs.append(following)
         self.notes = [f"Truth: {n} solves on a {grid_name(reference.shape)} grid in float64, finer than any grid evaluated."]
         if steps > 1:
             self.notes.append(f"One-step errors: case i starts at step i mod {steps} of its own true trajectory.")
@@ -91,16 +94,16 @@ class ProblemTruth(Truth):
 
     def cases(self, grid: Grid) -> Cases:
         starts = np.arange(self.n) % max(self.lead_steps, 1)
-        u = torch.stack([self._states[s + 1][i] for i, s in enumerate(starts)])
+        u = torch.stack([self._outputs[s][i] for i, s in enumerate(starts)])
         if self.lead_steps > 1:
-            a = restrict(torch.stack([self._states[s][i] for i, s in enumerate(starts)]), self.reference, grid)
+            a = restrict(torch.stack([self._inputs[s][i] for i, s in enumerate(starts)]), self.reference, grid)
         else:
             a = self._sample(grid)  # the function itself at these points, not an interpolation
         return Cases(grid, a.float(), restrict(u, self.reference, grid).float())
 
     def trajectory(self, grid: Grid) -> tuple[Float[Tensor, "batch lead inputs *space"], Float[Tensor, "batch lead outputs *space"]]:
-        states = torch.stack([restrict(s, self.reference, grid).float() for s in self._states], dim=1)
-        return states[:, :-1], states[:, 1:]
+        a, u = (torch.stack([restrict(s, self.reference, grid).float() for s in part], 1) for part in (self._inputs, self._outputs))
+        return a[:, : u.shape[1]], u
 
 
 class DataTruth(Truth):

@@ -65,7 +65,8 @@ def read(path: str | Path | Sequence[str | Path]) -> xr.Dataset:
 def _expand(path: str | Path) -> list[Path]:
     """Files and Zarr stores a path stands for, in natural order (2 before 10)."""
     text = str(path)
-    direct = Path(os.path.expanduser(text))  # unlike Path.expanduser it leaves a user who does not exist as text
+    # Unlike Path.expanduser it leaves a user who does not exist as text.
+    direct = Path(os.path.expanduser(text))  # noqa: PTH111
     if not text.strip() or "\0" in text:
         raise FileError("read", "a path", repr(text), "name a file, a folder or a glob")
     try:

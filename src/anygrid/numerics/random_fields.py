@@ -25,7 +25,7 @@ the shared points. No truncation to what the grid resolves takes place: that wou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -38,7 +38,7 @@ from torch import Tensor
 from anygrid.errors import GridError, UsageError
 from anygrid.grid import Box, Grid, Interval, Points
 
-__all__ = ["cosine_field", "periodic_field", "sine_field"]
+__all__ = ["Family", "cosine_field", "periodic_field", "sine_field", "smooth_field"]
 
 Family = Literal["periodic", "cosine", "sine"]
 _CHUNK = 1 << 22  # float64 values held at once while a field is evaluated at scattered points
@@ -124,6 +124,53 @@ def sine_field(
     Parameters, return value and errors are those of :func:`periodic_field`; the axes must be bounded.
     """
     return _field("sine", n, grid, scale, shift, power, modes, generator, zero_mean=False)
+
+
+def smooth_field(
+    n: int, grid: Grid, families: Sequence[Family], *, length: float, generator: torch.Generator, zero_mean: bool = False
+) -> Float[Tensor, "{n} *space"]:
+    r"""Draw ``n`` analytic Gaussian fields with a family of functions for each axis.
+
+    The mode with Laplacian eigenvalue :math:`\lambda` has a variance proportional to :math:`e^{-\lambda \ell^2}`, so that away from
+    boundaries the correlation at distance ``r`` is :math:`e^{-r^2 / (4 \ell^2)}`; the mean over the domain of the variance is 1.
+
+    Parameters
+    ----------
+    families
+        ``periodic`` on periodic axes; on bounded ones ``cosine`` (zero normal derivative) or ``sine`` (zero at both ends).
+    length
+        :math:`\ell`, in units of the coordinates.
+
+    Raises
+    ------
+    GridError
+        If a family does not fit its axis.
+    UsageError
+        If the length is not above 0, or so small that more than 128 modes an axis were needed.
+    """
+    d, fits = grid.ndim, [(family == "periodic") == interval.periodic for family, interval in zip(families, grid.domain, strict=False)]
+    if len(families) != d or not all(fits):
+        kinds = ", ".join("periodic" if interval.periodic else "bounded" for interval in grid.domain)
+        hint = "use periodic, or cosine and sine on bounded axes"
+        raise GridError("smooth_field", f"a family for each of the axes ({kinds})", ", ".join(families), hint)
+    # Beyond exp(-lambda l^2 / 2) = 1e-6 nothing is left of a mode's amplitude.
+    modes = max(math.ceil(5.3 * interval.length / (2 * math.pi * length)) for interval in grid.domain) if length > 0 else 0
+    if not 1 <= modes <= 128:
+        least = max(interval.length for interval in grid.domain) / 150
+        raise UsageError("smooth_field", f"a correlation length from {least:.3g} on", f"{length:g}", "give it in units of the coordinates")
+    count = 2 * modes + 1
+    c = _draw(n, (np.arange(count) + 1) // 2, d, generator)
+    total = np.zeros((count,) * d)
+    for i, (family, interval) in enumerate(zip(families, grid.domain, strict=True)):
+        waves = _waves(family, modes if family == "periodic" else count - (family == "cosine"))
+        unit = 2 * math.pi if family == "periodic" else math.pi
+        total += ((unit * waves / interval.length) ** 2).reshape((-1,) + (1,) * (d - 1 - i))
+    amplitude = np.exp(-total * length**2 / 2)
+    if zero_mean and "sine" not in families:
+        amplitude[(0,) * d] = 0.0
+    c *= amplitude / np.sqrt((amplitude**2).sum())
+    sizes = [modes if family == "periodic" else count - (family == "cosine") for family in families]
+    return torch.from_numpy(_evaluate(c, grid, lambda x, i: _basis(families[i], x, grid.domain[i], sizes[i])))
 
 
 def _draw(n: int, waves: NDArray[np.int64], d: int, generator: torch.Generator) -> NDArray[np.float64]:

@@ -71,9 +71,9 @@ def _check_class(problem: Problem) -> None:
     _require(problem.dt is None or problem.dt > 0, problem, f"dt must be None or above 0, not {problem.dt}")
     _require(problem.steps >= 1, problem, f"steps must be at least 1, not {problem.steps}")
     if problem.steps > 1:
-        missing = {v.name for v in problem.inputs} - {v.name for v in problem.outputs}
+        missing = {v.name for v in problem.outputs} - {v.name for v in problem.inputs}
         _require(problem.dt is not None, problem, "takes several steps but has no dt")
-        _require(not missing, problem, f"cannot be rolled out: inputs {sorted(missing)} are not among its outputs")
+        _require(not missing, problem, f"cannot be rolled out: outputs {sorted(missing)} are not among its inputs")
 
 
 def _check_sample(problem: Problem, grid: Grid) -> Tensor:

@@ -1,0 +1,1 @@
+"""A partial differential equation written as text: its system, its solver, its residual."""

@@ -114,7 +114,8 @@ def text_of(quantity: Quantity) -> str:
     if isinstance(quantity, bool) or not isinstance(quantity, int | float | str | Uniform | LogUniform | Normal | RandomField):
         raise UsageError("quantity", "a number, an expression or a distribution", repr(quantity), "for example Uniform(0, 1) or 'sin(x)'")
     if isinstance(quantity, str):
-        return quantity
+        meant = read_quantity(quantity)
+        return quantity if isinstance(meant, str) else text_of(meant)
     if isinstance(quantity, int | float):
         _check(math.isfinite(quantity), "quantity", "a finite number", repr(quantity))
         return repr(float(quantity))

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 import anygrid
-from anygrid.training import DEFAULTS, Shift
+from anygrid.training import Shift
 
 TRAJECTORIES, TIMES, POINTS, STEPS = 24, 6, 16, 40
 
@@ -32,7 +32,6 @@ surrogate = anygrid.fit(
     outputs="temperature",
     lead="0.5s",  # or a number of time indices; dated files take "6h", "1month"
     steps=STEPS,  # or budget="5m", the default
-    learning_rate=2 * DEFAULTS.learning_rate,  # so few steps want larger ones
     augment=[Shift("x"), Shift("y")],  # this equation does not know where it is; say so only if yours does not
     listener=lambda p: print(p.message) if p.message else None,
 )

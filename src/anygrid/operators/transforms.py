@@ -83,9 +83,10 @@ def _smooth(n: int) -> bool:
 
 
 def use_fft(bases: Sequence[Basis], grid: Grid, query: Grid) -> bool:
-    """Whether the FFT is the faster path: same even periodic grid, FFT-friendly sizes, wave numbers above 48.
+    """Whether the FFT is the faster path: same even periodic grid, FFT-friendly sizes, wave numbers above 64.
 
-    In ``benchmarks/speed/layer.json`` products win at every size up to there, by 1.13 at 97 of 128 modes; above is not measured.
+    In ``benchmarks/speed/layer.json`` products win at every size below, by 1.27 at 129 of 256 modes; the FFT wins by 1.07 with all modes of
+    128 x 128 and by 2.4 at 513 of 1024. (The rule stood at 48 when that file was made: its column ``chosen``.)
     """
     if not isinstance(grid, Box) or grid != query:
         return False
@@ -94,7 +95,7 @@ def use_fft(bases: Sequence[Basis], grid: Grid, query: Grid) -> bool:
         plain
         and all(basis.family == "fourier" and basis.padding == 0 for basis in bases)
         and all(_smooth(n) for n in grid.shape)
-        and max(basis.highest for basis in bases) > 48
+        and max(basis.highest for basis in bases) > 64
     )
 
 

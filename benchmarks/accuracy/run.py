@@ -166,7 +166,10 @@ def main() -> None:
     train, test = (_data(options.task, task, part, options.workers) for part in ("train", "test"))
 
     label = (
-        f"{options.task}-{options.minutes:g}" + (f"-seed{options.seed}" if options.seed else "") + ("-plain" if options.no_symmetry else "")
+        f"{options.task}-{options.minutes:g}"
+        + (f"-seed{options.seed}" if options.seed else "")
+        + ("-plain" if options.no_symmetry else "")
+        + (f"-lr{options.learning_rate:g}" if options.learning_rate else "")
     )
     surrogate = fit(
         train,

@@ -38,6 +38,11 @@ CASES = {
     "fno 2d, FFT": (lambda: FNO(2, 1, [True, True], [12, 13], width=5, depth=3), _box((12, 16), [True, True]), True),
     "fno 2d, FFT, odd count at Nyquist": (lambda: FNO(2, 1, [True, True], [13, 17], width=5, depth=3), _box((12, 16), [True, True]), True),
     "latent 1d": (lambda: LatentFNO(2, 1, [True], [24], [5], 3, width=5, depth=2), _box((24,), [True]), False),
+    "latent 1d, no coordinates, stride 1": (
+        lambda: LatentFNO(2, 1, [True], [24], [5], 1, width=5, depth=2, coordinates=False),
+        _box((24,), [True]),
+        False,
+    ),
     "latent 2d": (lambda: LatentFNO(2, 3, [False, True], [17, 16], [5, 5], 2, width=5, depth=2), _box((17, 16), [False, True]), False),
 }
 

@@ -85,8 +85,8 @@ def _smooth(n: int) -> bool:
 def use_fft(bases: Sequence[Basis], grid: Grid, query: Grid) -> bool:
     """Whether the FFT is the faster path: same even periodic grid, FFT-friendly sizes, wave numbers above 64.
 
-    In ``benchmarks/speed/layer.json`` products win at every size below, by 1.27 at 129 of 256 modes; the FFT wins by 1.07 with all modes of
-    128 x 128 and by 2.4 at 513 of 1024. (The rule stood at 48 when that file was made: its column ``chosen``.)
+    In ``benchmarks/speed/layer.json`` products win by 1.03 with all modes of 128 x 128 and by 1.15 at 129 of 256; the FFT wins by 2.2 at
+    513 of 1024.
     """
     if not isinstance(grid, Box) or grid != query:
         return False

@@ -166,6 +166,8 @@ class Trainer:
         rehearsal, step = self._rehearsal()
         validate = None if self.held_out is None else rehearsal.validate
         known = len(state.notes)
+        if self.settings.device == "cpu":
+            choose_threads(state, budget, self.loader, step)
         calibrate(state, budget, clock, self.loader, step, validate)
         for note in state.notes[known:]:
             self.listener(replace(self._progress(state), message=note))

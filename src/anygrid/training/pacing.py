@@ -37,7 +37,9 @@ def calibrate(
     step: Callable[[Batch, Segment], object],
     validate: Callable[[int], object] | None,
 ) -> None:
-    """Measure the cost of steps and of validation, and give ``state.plan`` its steps; the time taken is charged to the budget.
+    """Measure the cost of validation and of the kinds of steps not known yet, and give ``state.plan`` its steps.
+
+    The time taken is charged to the budget.
 
     Parameters
     ----------
@@ -46,7 +48,6 @@ def calibrate(
     """
     if validate is not None:
         _plan_validation(state, budget, max(loader.batch), validate)
-    choose_threads(state, budget, loader, step)
     for segment in state.plan.segments:
         kind = (segment.stride, segment.unroll)
         if kind not in state.costs:
@@ -64,16 +65,16 @@ def choose_threads(state: State, budget: float, loader: Loader, step: Callable[[
     Threads wait for each other at every product. On a machine that others use as well the slowest decides, and two threads on
     two shared cores can be many times slower than one.
     """
-    most = state.threads
+    most, first, costs = state.threads, state.plan.segments[0], {}
     if most == 1:
         return
-    costs = {}
     for threads in (most, 1):
         torch.set_num_threads(threads)
-        costs[threads] = _cost(state.plan.segments[0], budget, loader, step)
+        costs[threads] = _cost(first, budget, loader, step)
     state.threads = most if costs[most] < costs[1] else 1
     torch.set_num_threads(state.threads)
     state.costs = {kind: cost * costs[state.threads] / costs[most] for kind, cost in state.costs.items()}
+    state.costs.setdefault((first.stride, first.unroll), costs[state.threads])
     measured = f"a step takes {costs[most] * 1e3:.3g} ms with {most}, {costs[1] * 1e3:.3g} ms with 1"
     state.notes.append(f"{state.threads} of {most} threads: {measured}")
 

@@ -3,13 +3,14 @@
     python benchmarks/speed/solvers.py                 # -> benchmarks/speed/solvers.json
     python benchmarks/speed/solvers.py --rounds 3 --dry    # a look, nothing is written
 
-Both sides take turns in one process with one thread, float32, from Fourier coefficients to Fourier coefficients, compiled or built
-before the clock starts; medians and quartiles of the rounds are kept, ratios are what counts.
+Both sides take turns in one process with one thread, in float32 and in float64 (JAX's x64 mode), from Fourier coefficients to Fourier
+coefficients, compiled or built before the clock starts; medians and quartiles of the rounds are kept, ratios are what counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import time
@@ -89,11 +90,12 @@ def start(case: Case, batch: int) -> torch.Tensor:
     return u / u.flatten(1).abs().amax(1).reshape(-1, *[1] * (1 + len(case.shape)))
 
 
-def measure(case: Case, batch: int, rounds: int) -> dict[str, object]:
+def measure(case: Case, dtype: torch.dtype, batch: int, rounds: int) -> dict[str, object]:
     """Milliseconds a step of each side, taking turns; their ratio; how far their results are apart after ``STEPS`` steps."""
     axes = ("x", "y", "z")[: len(case.shape)]
     box = Box.uniform({name: Periodic(0, case.length) for name in axes}, case.shape)
-    u = start(case, batch)
+    jax.config.update("jax_enable_x64", dtype == torch.float64)
+    u = start(case, batch).to(dtype)
     ours = propagator(make_system(list(case.equations), list(axes)), box, u, {})
     begin, step = ours.forward(u), ours.step(case.dt)
     theirs = jax.jit(jax.vmap(case.peer(case.shape[0], case.length, case.dt).step_fourier))  # type: ignore[attr-defined]
@@ -120,7 +122,7 @@ def measure(case: Case, batch: int, rounds: int) -> dict[str, object]:
                 clock = time.perf_counter()
                 run()
                 times[name].append(1e3 * (time.perf_counter() - clock) / STEPS)
-    out: dict[str, object] = {"case": case.name, "shape": case.shape, "batch": batch, "dt": case.dt}
+    out: dict[str, object] = {"case": case.name, "shape": case.shape, "dtype": str(dtype)[6:], "batch": batch, "dt": case.dt}
     for name, values in times.items():
         out[name] = {"median_ms": float(np.median(values)), "quartiles_ms": [float(q) for q in np.quantile(values, [0.25, 0.75])]}
     out["ratio"] = float(np.median(times["anygrid"]) / np.median(times["exponax"]))
@@ -136,17 +138,14 @@ def main() -> None:
     torch.set_num_threads(1)
     raised = keep_large_blocks()
     rows = []
-    for case in CASES:
-        for batch in BATCHES:
-            row = measure(case, batch, options.rounds)
-            rows.append(row)
-            print(
-                f"{case.name} {case.shape} batch {batch}: ratio {row['ratio']:.2f}, difference {row['relative_difference']:.1e}", flush=True
-            )
+    for dtype, case, batch in itertools.product((torch.float32, torch.float64), CASES, BATCHES):
+        row = measure(case, dtype, batch, options.rounds)
+        rows.append(row)
+        what = f"{case.name} {case.shape} {row['dtype']} batch {batch}"
+        print(f"{what}: ratio {row['ratio']:.2f}, difference {row['relative_difference']:.1e}", flush=True)
     result = {
         "command": "python benchmarks/speed/solvers.py",
         "threads": 1,
-        "dtype": "float32",
         "steps_timed_together": STEPS,
         "allocator": "glibc, mmap and trim thresholds raised" if raised else "as found",
         "torch": torch.__version__,

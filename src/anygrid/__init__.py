@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from anygrid.problems.navier_stokes import NavierStokes
     from anygrid.report import write_report
     from anygrid.surrogate import Surrogate
-    from anygrid.training import fit
+    from anygrid.training import Physics, fine_tune, fit
 
 __all__ = [
     "AnygridError",
@@ -59,6 +59,7 @@ __all__ = [
     "Normal",
     "Pairs",
     "Periodic",
+    "Physics",
     "Points",
     "Problem",
     "RandomField",
@@ -68,6 +69,7 @@ __all__ = [
     "Uniform",
     "Variable",
     "evaluate",
+    "fine_tune",
     "fit",
     "forecast",
     "generate",
@@ -93,7 +95,7 @@ _HOME = {
     "KuramotoSivashinsky": "problems.kuramoto_sivashinsky",
     "NavierStokes": "problems.navier_stokes",
     "Surrogate": "surrogate",
-    "fit": "training",
+    **dict.fromkeys(("Physics", "fine_tune", "fit"), "training"),
     "Report": "evaluate",
     "evaluate": "evaluate",
     "forecast": "forecast",

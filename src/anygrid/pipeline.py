@@ -29,7 +29,7 @@ from anygrid.problems.kuramoto_sivashinsky import KuramotoSivashinsky
 from anygrid.problems.navier_stokes import NavierStokes
 from anygrid.report import write_report
 from anygrid.surrogate import Surrogate, read_surrogate
-from anygrid.training import Build, Flip, Listener, Shift, Symmetry, Transpose, fit
+from anygrid.training import Build, Flip, Listener, Physics, Shift, Symmetry, Transpose, fit
 
 __all__ = ["Recipe", "Watcher", "recipe_for", "run", "write_pages"]
 
@@ -43,7 +43,10 @@ class Recipe:
     Parameters
     ----------
     n, resolution, store_resolution, trajectory
-        Training set: samples, grid of the solve, grid that is kept and trained on, steps of a trajectory (evolutions).
+        Training set: samples, grid of the solve, grid that is kept and trained on, steps of a trajectory (evolutions). No samples: the
+        operator is trained on the equation alone.
+    physics
+        Whether the equation joins the loss beside the data.
     budget, steps
         Training time in seconds, or optimiser steps instead.
     test, resolutions, lead_steps
@@ -69,6 +72,7 @@ class Recipe:
     timing: float = 20.0
     seed: int = 0
     augment: tuple[Symmetry, ...] = ()
+    physics: bool = False
 
 
 # Sized so that the whole job stays below six minutes on two cores; docs/problems says what the published recipes take.
@@ -176,8 +180,9 @@ def run(
     """
     store, saved, metrics = folder / "data.zarr", folder / "surrogate.anygrid", folder / "metrics.json"
     watcher.say(_split(problem, recipe))
-    data_seconds = _generate(problem, recipe, store, folder / "costs.json", watcher, workers)
-    data = xr.open_zarr(store)
+    data_seconds = _generate(problem, recipe, store, folder / "costs.json", watcher, workers) if recipe.n else 0.0
+    data = xr.open_zarr(store) if recipe.n else None
+    kept = recipe.resolution if recipe.store_resolution is None else recipe.store_resolution
     inputs, outputs = [v.name for v in problem.inputs], [v.name for v in problem.outputs]
     lead = 1 if problem.dt is not None else None
     if saved.exists():
@@ -186,10 +191,11 @@ def run(
     else:
         length: dict[str, Any] = {"steps": recipe.steps} if recipe.steps is not None else {"budget": recipe.budget}
         surrogate = fit(
-            data,
+            problem if data is None else data,
             inputs,
             outputs,
             lead=lead,
+            physics=_physics(problem, recipe),
             operator=operator,
             seed=recipe.seed,
             augment=recipe.augment,
@@ -206,14 +212,15 @@ def run(
         resolutions=recipe.resolutions,
         n=recipe.test,
         reference=recipe.reference,
-        labels=recipe.resolution,
-        training=Pairs(data, inputs, outputs, lead=lead),
+        labels=recipe.resolution if recipe.n else None,
+        training=None if data is None else Pairs(data, inputs, outputs, lead=lead),
+        headline=None if data is not None or kept not in recipe.resolutions else kept,
         costs=Costs(data_seconds, float(surrogate.record["seconds"])),
         steps=recipe.lead_steps,
         timing_seconds=recipe.timing,
         say=watcher.stage,
     )
-    write_pages(report, folder, surrogate, data.attrs, command)
+    write_pages(report, folder, surrogate, {} if data is None else data.attrs, command)
     return report
 
 
@@ -239,8 +246,18 @@ def write_pages(report: Report, folder: Path, surrogate: Surrogate | None, data:
     )
 
 
+def _physics(problem: Problem, recipe: Recipe) -> bool | Problem | Physics:
+    """How the equation joins the training: not at all, on a grid finer than that of the data, or alone on the recipe's."""
+    if recipe.n:
+        return problem if recipe.physics else False
+    return Physics(problem, recipe.resolution if recipe.store_resolution is None else recipe.store_resolution)
+
+
 def _split(problem: Problem, recipe: Recipe) -> str:
     """What is trained and tested on, in a sentence."""
+    if not recipe.n:
+        alone = f"training: the equation alone on {_by(recipe.resolution)}, no labels"
+        return f"{alone}; test: {recipe.test} samples at {', '.join(_by(r) for r in recipe.resolutions)}, seed {TEST_SEED}"
     what = f"trajectories of {recipe.trajectory or problem.steps} steps" if problem.dt is not None else "samples"
     kept = f", kept at {_by(recipe.store_resolution)}" if recipe.store_resolution is not None else ""
     return (

@@ -263,7 +263,7 @@ def test_linear_symbol_eliminates_constraints():
 def test_refusals():
     u = torch.zeros(1, 1, 24, dtype=torch.float64)
     heat = make_system("u_t = u_xx", ["x"])
-    with pytest.raises(UsageError, match="linear in the unknowns with constant coefficients"):
+    with pytest.raises(UsageError, match="linear in the unknowns, with constant coefficients"):
         advance(make_system(["u_t = p", "p_xx = u**2"], ["x"]), LINE, u, {}, 1.0)
     with pytest.raises(UsageError, match="determines 'p'"):
         advance(make_system(["u_t = p", "u_x = 0"], ["x"]), LINE, u, {}, 1.0)

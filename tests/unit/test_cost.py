@@ -102,3 +102,11 @@ def test_curve_pairs_errors_with_the_grid_that_was_timed():
         (0.1, 0.1, (16,)),
         (2.0, 0.01, (64,)),
     ]
+
+
+def test_a_setting_that_solves_nothing_is_no_setting():
+    scores = [scored(error, "solver", "solver", at=(n,)) for error, n in ((8.0, 17), (0.01, 33))]
+    timings = [timed(seconds, "solver", "solver", at=(n,)) for seconds, n in ((0.001, 17), (0.1, 33))]
+    curve = solver_curve(scores, timings, (64,), "single")
+    assert [p.resolution for p in curve] == [(33,)]
+    assert equal_error(curve, 0.05) == (0.1, "<=")

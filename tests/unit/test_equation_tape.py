@@ -133,3 +133,16 @@ def test_what_cannot_be_computed_is_refused() -> None:
     for e in (sp.gamma(u), sp.zoo * u, sp.I * u, sp.sqrt(-2) * u, sp.exp(1000) * u, sp.Float("1e400") * u):
         with pytest.raises(UsageError):
             record([e], (x, y))
+
+
+def test_negative_terms_are_subtracted_not_multiplied():
+    x = sp.Symbol("x")
+    u, v = sp.Function("u")(x), sp.Function("v")(x)
+    tape = record([u**2 - v**2, -u - 2 * v, 1 - u], [x])
+    a, b = torch.tensor([3.0, -1.0]), torch.tensor([0.5, 2.0])
+    given = {"u": a, "v": b}
+    values = tape([given[leaf.name] for leaf in tape.leaves], lambda value, orders: value)
+    for value, wanted in zip(values, (a**2 - b**2, -a - 2 * b, 1 - a), strict=True):
+        torch.testing.assert_close(value, wanted)
+    alone = record([u**2 - v**2], [x])
+    assert len(alone.operations) == 3  # two squares and a difference

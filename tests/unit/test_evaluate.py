@@ -252,9 +252,9 @@ class Clock:
 
 def test_timing_is_interleaved_per_sample_and_with_the_threads_asked_for():
     clock, before = Clock(), torch.get_num_threads()
-    found = measure([clock.job("a", 0.1), clock.job("b", 0.4, threads=2, batch=4)], budget=2.6, repeats=5, clock=clock)
+    found = measure([clock.job("a", 0.1), clock.job("b", 0.4, threads=2, batch=4)], budget=5.2, repeats=5, clock=clock)
     assert [(t.median, t.batch, t.threads) for t in found] == [(pytest.approx(0.1), 1, 1), (pytest.approx(0.1), 4, 2)]
-    assert clock.calls[4:8] == [("a", 1), ("b", 2), ("a", 1), ("b", 2)]
+    assert clock.calls[4:8] == [("a", 1), ("a", 1), ("b", 2), ("b", 2)]  # each measurement after an untimed call
     assert torch.get_num_threads() == before
     assert [t.repeats for t in found] == [5, 4]
 

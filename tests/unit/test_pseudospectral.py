@@ -119,3 +119,12 @@ def test_resampling_in_two_dimensions_keeps_shared_points():
 def test_wrong_grids_are_named(grid, says):
     with pytest.raises(GridError, match=says):
         periodic_box(grid, "here", (1.0, 1.0))
+
+
+def test_even_derivatives_are_exactly_real_and_odd_ones_exactly_imaginary():
+    """A rounding error in the other part would make every coefficient of a solver complex."""
+    grid = Box.uniform({"x": Periodic(0, 3.7)}, 12)
+    for order in range(1, 7):
+        multiplier = derivative(grid, 0, order)
+        assert not bool((multiplier.real if order % 2 else multiplier.imag).any())
+        assert bool((multiplier.imag if order % 2 else multiplier.real)[1:-1].all())

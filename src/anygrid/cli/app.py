@@ -55,6 +55,7 @@ app = typer.Typer(
 app.command("fit", short_help="Train a surrogate on your own data.")(fitting.fit)
 app.command("predict", short_help="Apply a surrogate to new inputs, on any grid.")(using.predict)
 app.command("evaluate", short_help="Measure its error beside baselines and solver.")(measuring.evaluate)
+app.command("refine", short_help="Bring predictions to the solver's accuracy.")(using.refine)
 app.command("forecast", short_help="Apply it again and again; score it by lead.")(using.forecast)
 app.command("info", short_help="What a surrogate, or a data file, is.")(using.info)
 app.command("problems", short_help="List the built-in problems, or show one.")(solving.problems)

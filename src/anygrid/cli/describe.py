@@ -42,6 +42,7 @@ def surrogate_facts(surrogate: Surrogate) -> dict[str, Any]:
         "lead": surrogate.dt or "none: outputs belong to the same sample as inputs",
         "predicts": "increments" if surrogate.increment else "values",
         "trained on": grid_text(surrogate.grid),
+        "equation": None if surrogate.problem is None else repr(surrogate.problem),
         "operator": {"name": type(operator).__name__, **_short(getattr(operator, "arguments", {}))},
         "parameters": sum(p.numel() for p in operator.parameters()),
         "validation error": record.get("validation_error"),
@@ -122,7 +123,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_plain(v) for v in value)
     text = str(value)
-    return text if len(text) <= 400 else text[:397] + "..."
+    return text if len(text) <= 800 else text[:797] + "..."
 
 
 def _variable(variable: Any) -> str:

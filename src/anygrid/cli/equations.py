@@ -73,14 +73,43 @@ def make_equation(text: str) -> EquationProblem:
         for part in ("parameters", "inputs", "initial")
         if part in table
     }
-    rest = {name: value for name, value in table.items() if name not in (*_TABLES, "equations") or name == "units"}
-    if isinstance(rest.get("boundary"), dict):
-        rest["boundary"] = {axis: tuple(v) if isinstance(v, list) else v for axis, v in rest["boundary"].items()}
-    kinds = {"dt": (int | float, "a number"), "steps": (int, "a whole number"), "tolerance": (int | float, "a number")}
-    for name, (kind, expected) in (kinds | {"unknown": (str, "a name"), "state": (list, "a list of names")}).items():
-        if name in rest and not isinstance(rest[name], kind):
-            raise UsageError(f"[equation] {name}", expected, repr(rest[name]))
-    return Equation(table["equations"], domain, **quantities, **rest)
+    rest = {name: value for name, value in table.items() if name not in (*_TABLES, "equations", "boundary") or name == "units"}
+    for name, (kind, expected) in _KINDS.items():
+        if name in rest and (isinstance(rest[name], bool) or not isinstance(rest[name], kind)):
+            raise UsageError(f"[equation] {name}", expected, repr(rest[name]), f"for example {_EXAMPLES[name]}")
+    if not all(isinstance(name, str) for name in rest.get("state", [])):
+        raise UsageError("[equation] state", "a list of names", repr(rest["state"]), f"for example {_EXAMPLES['state']}")
+    for name, unit in rest.get("units", {}).items():
+        if not isinstance(unit, str):
+            raise UsageError("[equation] units", "units as text", f"{name} = {unit!r}", f'for example units = {{ {name} = "m" }}')
+    equations = table["equations"]
+    if not (isinstance(equations, str) or (isinstance(equations, list) and all(isinstance(text, str) for text in equations))):
+        raise UsageError(
+            "[equation] equations", "text, or a list of texts", repr(equations)[:100], 'for example equations = "u_t = lap(u)"'
+        )
+    return Equation(equations, domain, boundary=_boundary(table.get("boundary", "")), **quantities, **rest)
+
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "dt": (int | float, "a number"),
+    "steps": (int, "a whole number"),
+    "tolerance": (int | float, "a number"),
+    "unknown": (str, "a name"),
+    "state": (list, "a list of names"),
+}
+_EXAMPLES = {"dt": "dt = 0.1", "steps": "steps = 20", "tolerance": "tolerance = 1e-6", "unknown": 'unknown = "u"', "state": 'state = ["u"]'}
+
+
+def _boundary(given: object) -> str | dict[str, str | tuple[str, str]]:
+    """Conditions: one text, or one text or pair of texts for each axis."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, dict):
+        sides = {axis: (text,) if isinstance(text, str) else text for axis, text in given.items()}
+        if all(isinstance(pair, tuple | list) and len(pair) <= 2 and all(isinstance(t, str) for t in pair) for pair in sides.values()):
+            return {axis: (pair[0], pair[-1]) if pair else ("", "") for axis, pair in sides.items()}
+    hint = 'for example boundary = "u = 0", or boundary = { x = ["u = 1", "u_n = 0"], y = "u_n = 0" }'
+    raise UsageError("[equation] boundary", "text, or for each axis a text or a pair for its lower and upper side", repr(given)[:100], hint)
 
 
 def _word(value: object, where: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anygrid.cli import names
+from anygrid.cli.equations import equation_text, make_equation
 from anygrid.cli.output import check_new, disk_errors
 from anygrid.cli.requests import FitRequest, open_run
 from anygrid.cli.talk import Talk, clock
@@ -19,6 +20,7 @@ from anygrid.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     import xarray as xr
 
+    from anygrid.problems.base import Problem
     from anygrid.surrogate import Surrogate
     from anygrid.training import Symmetry
 
@@ -29,8 +31,12 @@ _DATA, _LENGTH, _MODEL, _ROLES = "Data", "Length of the training", "Operator and
 
 def fit(
     path: Annotated[list[str], typer.Argument(help="Files, folders or quoted globs: NetCDF, Zarr, HDF5, GRIB, .mat, .npz, .pt.")],
-    inputs: Annotated[list[str], typer.Option("--inputs", "-i", help="Input variables: a,b or t@level=500 for one level.")],
-    outputs: Annotated[list[str], typer.Option("--outputs", "-u", help="Output variables.")],
+    inputs: Annotated[list[str] | None, typer.Option("--inputs", "-i", help="Input variables: a,b or t@level=500 for one level.")] = None,
+    outputs: Annotated[list[str] | None, typer.Option("--outputs", "-u", help="Output variables.")] = None,
+    physics: Annotated[
+        str | None,
+        typer.Option(help="The equation they obey: a TOML file, a problem's name, or `data` where anygrid made them."),
+    ] = None,
     lead: Annotated[
         str | None,
         typer.Option(help="How far ahead the outputs lie: 1month, 6h, 3steps, or 0.5 in units of the time coordinate."),
@@ -73,11 +79,13 @@ def fit(
     anygrid fit "sst/*.nc" --inputs ssta --outputs ssta --lead 1month \\
                 --select time=1979:2005 -o sst.anygrid
     anygrid fit darcy.mat --inputs coeff --outputs sol --budget 15m
+    anygrid fit few.zarr --physics my_equation.toml
     """
     request = FitRequest(
         data=tuple(_absolute(p) for p in path),
-        inputs=names.variable_names(inputs, "--inputs"),
-        outputs=names.variable_names(outputs, "--outputs"),
+        inputs=_variables(inputs, "--inputs", physics),
+        outputs=_variables(outputs, "--outputs", physics),
+        physics=_equation_text(physics),
         lead=lead,
         select=tuple(select or ()),
         validation=validation if validation is None or _number(validation) is not None else _absolute(validation),
@@ -134,8 +142,9 @@ def run_fit(request: FitRequest, folder: Path, target: Path | None, overwrite: b
     with talk.work(), disk_errors(folder):
         surrogate = train(
             data,
-            request.inputs,
-            request.outputs,
+            request.inputs or None,
+            request.outputs or None,
+            physics=_problem(request.physics),
             lead=request.lead,
             layout=layout,
             run=folder,
@@ -155,6 +164,32 @@ def run_fit(request: FitRequest, folder: Path, target: Path | None, overwrite: b
     print(f"{record.get('steps', '?')} steps in {clock(float(record.get('seconds', 0)))}: {said}run folder {folder}", file=sys.stderr)
     print(written)
     return surrogate
+
+
+def _variables(words: list[str] | None, where: str, physics: str | None) -> tuple[str, ...]:
+    """Names of variables; an equation has its own."""
+    if words is None:
+        if physics is None or physics == "data":
+            hint = f"{where} NAME; `anygrid info` lists them, `anygrid fit --help` says more"
+            raise UsageError(where, "variables of the data", "none", hint)
+        return ()
+    return names.variable_names(words, where)
+
+
+def _equation_text(physics: str | None) -> str | None:
+    """The table of an equation's file, so that the run is repeated as it was; names stay."""
+    if physics is None or not physics.endswith(".toml"):
+        return physics
+    text = equation_text(Path(physics))
+    if not text:
+        raise UsageError(f"--physics {physics}", "a file with an [equation]", "none in it", "see `anygrid problems`")
+    return text
+
+
+def _problem(physics: str | None) -> bool | Problem:
+    if physics is None or physics == "data":
+        return physics is not None
+    return make_equation(physics) if "=" in physics else names.make_problem(physics)
 
 
 def opened(paths: tuple[str, ...], select: tuple[str, ...]) -> xr.Dataset:

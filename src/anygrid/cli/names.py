@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "catalogue",
+    "equation_texts",
     "flags",
     "make_problem",
     "operator_named",
@@ -55,6 +56,13 @@ def catalogue() -> dict[str, Callable[[], EquationProblem]]:
     from anygrid.problems.catalogue import CATALOGUE
 
     return CATALOGUE
+
+
+def equation_texts() -> dict[str, tuple[str, ...]]:
+    """What these equations are, without making the problems, which takes seconds."""
+    from anygrid.problems.catalogue import TEXTS
+
+    return TEXTS
 
 
 def make_problem(name: str, settings: Sequence[str] = ()) -> Problem:

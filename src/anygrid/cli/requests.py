@@ -22,6 +22,7 @@ class FitRequest:
     data: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    physics: str | None = None
     lead: str | None = None
     select: tuple[str, ...] = ()
     validation: str | None = None
@@ -75,6 +76,7 @@ class ProblemRequest:
     modes: int | None = None
     depth: int | None = None
     timing: float | None = None
+    physics: bool = False
 
 
 Request = FitRequest | ProblemRequest

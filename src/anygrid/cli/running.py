@@ -27,7 +27,7 @@ _MADE = ("log.txt", "data.zarr", "data.zarr.partial", "checkpoint.safetensors", 
 def run(
     what: Annotated[str, typer.Argument(help="A problem (`anygrid problems`), a TOML file with an [equation], or a run.toml.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; default runs/PROBLEM.")] = None,
-    n: Annotated[int | None, typer.Option("-n", "--samples", help="Training samples or trajectories.")] = None,
+    n: Annotated[int | None, typer.Option("-n", "--samples", help="Training samples or trajectories; 0: the equation alone.")] = None,
     resolution: Annotated[str | None, typer.Option(help="Points along each axis of the solve.")] = None,
     store_resolution: Annotated[str | None, typer.Option(help="Points kept and trained on.")] = None,
     trajectory: Annotated[int | None, typer.Option(help="Steps of a training trajectory (evolutions).")] = None,
@@ -41,6 +41,7 @@ def run(
     modes: Annotated[int | None, typer.Option(help="Functions kept along each axis (default, fno).")] = None,
     depth: Annotated[int | None, typer.Option(help="Blocks (default), layers (fno) or levels (unet).")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the problem, such as viscosity=1e-4.")] = None,
+    physics: Annotated[bool, typer.Option("--physics", help="Train on the residual of the equation as well.")] = False,
     timing: Annotated[float | None, typer.Option(help="Seconds for timing surrogate and solver.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that solve; default: one a processor.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished or different run in the folder.")] = False,
@@ -51,6 +52,8 @@ def run(
     anygrid run darcy
     anygrid run navier-stokes --set viscosity=1e-4 --budget 10m
     anygrid run my_equation.toml
+    anygrid run my_equation.toml --physics --samples 20
+    anygrid run my_equation.toml --samples 0
     anygrid run runs/darcy/run.toml --out again
     """
     said = ProblemRequest(
@@ -70,6 +73,7 @@ def run(
         modes=modes,
         depth=depth,
         timing=timing,
+        physics=physics,
     )
     path = Path(what)
     request: FitRequest | ProblemRequest
@@ -117,12 +121,13 @@ def _run_problem(request: ProblemRequest, folder: Path, workers: int | None, ove
         "steps": request.steps,
         "seed": request.seed,
         "timing": request.timing,
+        "physics": request.physics or request.n == 0,
     }
     if request.budget is not None and request.steps is not None:
         raise UsageError("run", "one of --budget and --steps", "both", "leave one")
     for key in ("n", "trajectory", "test", "steps", "timing"):
         value = said[key]
-        if isinstance(value, int | float) and value <= 0:
+        if isinstance(value, int | float) and value <= 0 and (key != "n" or value < 0):
             raise UsageError(f"--{key}" if len(key) > 1 else f"-{key}", "a number above 0", str(value))
     from anygrid.pipeline import Watcher, changed, recipe_for
     from anygrid.pipeline import run as carry_out

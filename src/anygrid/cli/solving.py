@@ -35,8 +35,8 @@ def problems(
         for key, card in facts.items():
             print(f"{key}\n    {card['equation']}\n    {', '.join(card['inputs'])} -> {', '.join(card['outputs'])}; {card['kind']}")
         print("\nEquations given as text:")
-        for key, make in names.catalogue().items():
-            print(f"{key}\n    {'; '.join(make().equations)}")
+        for key, texts in names.equation_texts().items():
+            print(f"{key}\n    {'; '.join(texts)}")
         print("\n`anygrid problems NAME` shows a card, `anygrid run NAME` does everything.")
 
 
@@ -45,7 +45,9 @@ def _facts(problem: Problem) -> dict[str, Any]:
     shown = {}
     for side, variables in (("inputs", problem.inputs), ("outputs", problem.outputs)):
         shown[side] = {v.name: f"{v.long_name or v.name} [{v.units or '-'}]" for v in variables}
-    parameters = {f.name: getattr(problem, f.name) for f in dataclasses.fields(problem)}  # type: ignore[arg-type]
+    # What an equation is made of stands in its card already.
+    hidden = ("equations", "domain", "quantities", "initial", "boundary", "units")
+    parameters = {f.name: getattr(problem, f.name) for f in dataclasses.fields(problem) if f.name not in hidden}  # type: ignore[arg-type]
     kind = "one map" if problem.dt is None else f"from time 0 to {problem.dt:g}" if problem.steps == 1 else f"steps of {problem.dt:g}"
     return {**dataclasses.asdict(problem.card), **shown, "kind": kind, "parameters": parameters}
 

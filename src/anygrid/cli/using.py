@@ -1,11 +1,11 @@
-"""`anygrid predict`, `anygrid forecast` and `anygrid info`: what one does with a surrogate."""
+"""`anygrid predict`, `refine`, `forecast` and `info`: what one does with a surrogate."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,11 @@ from anygrid.cli.output import check_new, check_writable, data_suffix, write_dat
 from anygrid.cli.talk import Talk
 from anygrid.errors import UsageError, did_you_mean
 
-__all__ = ["forecast", "info", "predict"]
+if TYPE_CHECKING:
+    from anygrid.forecast import Hybrid
+    from anygrid.surrogate import Surrogate
+
+__all__ = ["forecast", "info", "predict", "refine"]
 
 
 def predict(
@@ -52,6 +56,37 @@ def predict(
     print(output)
 
 
+def refine(
+    surrogate: Annotated[Path, typer.Argument(help="A surrogate of data that `anygrid generate` or `anygrid run` made.")],
+    new: Annotated[list[str], typer.Argument(help="New inputs: files, folders or quoted globs.")],
+    output: Annotated[Path, typer.Option("-o", "--output", "--out", help="Where to write: NAME.nc or NAME.zarr.")],
+    tolerance: Annotated[float, typer.Option(help="Of the solver.")] = 1e-6,
+    compare: Annotated[int, typer.Option(help="Samples also solved without the prediction, to count what it saves.")] = 4,
+    select: Annotated[list[str] | None, typer.Option(help="Use only a part of the inputs: sample=0:9.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print errors and iterations as JSON.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+) -> None:
+    """Bring predictions to the solver's accuracy: the solver goes on from the surrogate.
+
+    \b
+    anygrid refine runs/darcy/surrogate.anygrid new.nc -o exact.nc --tolerance 1e-8
+    """
+    from anygrid.surrogate import read_surrogate
+    from anygrid.surrogate.refine import refine as solve
+
+    data_suffix(output)
+    check_new(output, overwrite)
+    out = solve(read_surrogate(surrogate), opened(tuple(new), tuple(select or ())), tolerance, compare=compare)
+    write_dataset(out, output, overwrite)
+    told = {k: v for k, v in out.attrs.items() if k in ("tolerance", "scheme") or k.startswith(("solver_", "surrogate_", "iterations"))}
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return
+    for name, value in told.items():
+        print(f"{name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}", file=sys.stderr)
+    print(output)
+
+
 def forecast(
     surrogate: Annotated[Path, typer.Argument(help="A surrogate that was fitted with --lead.")],
     initial: Annotated[list[str], typer.Argument(help="Data that hold the state to start from.")],
@@ -61,6 +96,10 @@ def forecast(
     select: Annotated[list[str] | None, typer.Option(help="Use only a part of the initial data: time=2005-12.")] = None,
     every: Annotated[int, typer.Option(help="Keep every so many steps.")] = 1,
     forcings: Annotated[list[str] | None, typer.Option(help="Inputs that are not predicted, at the times of the forecast.")] = None,
+    check: Annotated[
+        float | None, typer.Option(help="Let the solver take steps whose residual is above this quantile, such as 0.95.")
+    ] = None,
+    held_out: Annotated[list[str] | None, typer.Option(help="Data for that quantile; default: samples solved afresh.")] = None,
     truth: Annotated[list[str] | None, typer.Option(help="The truth, for the skill by lead.")] = None,
     train: Annotated[list[str] | None, typer.Option(help="Data for the climatology; default: the truth, which flatters it.")] = None,
     train_select: Annotated[list[str] | None, typer.Option(help="The part of --train to use.")] = None,
@@ -88,13 +127,16 @@ def forecast(
         raise UsageError(
             f"forecast {surrogate}", "a surrogate fitted with --lead", "one of a steady map", "fit it with --lead, or use predict"
         )
+    if held_out and check is None:
+        raise UsageError("--held-out", "a quantile to find in these data", "none", "add --check 0.95")
+    hybrid = None if check is None else _hybrid(model, check, held_out)
     data = opened(tuple(initial), tuple(select or ()))
     right = opened(tuple(truth), ()) if truth else None
     clock = None if right is None else time_of(right, [v.name for v in model.outputs])
     talk = Talk()
     with talk.work():
         found = roll(
-            model,
+            hybrid or model,
             data,
             steps,
             inputs=model.inputs,
@@ -111,6 +153,9 @@ def forecast(
         )
     if not store:
         write_dataset(found, output, overwrite)
+    if hybrid is not None:
+        tally = hybrid.tally
+        print(f"the solver took {tally.solved} of {tally.rows} steps: estimated error above {hybrid.threshold:.3g}", file=sys.stderr)
     sizes = ", ".join(f"{d} {n}" for d, n in found.sizes.items())
     print(f"{output}: {', '.join(map(str, found.data_vars))} on {sizes}", file=sys.stderr)
     if right is None:
@@ -124,6 +169,16 @@ def forecast(
         print(json.dumps(rows, indent=1))
     else:
         _show_skill(rows)
+
+
+def _hybrid(model: Surrogate, quantile: float, held_out: list[str] | None) -> Hybrid:
+    """The surrogate with its solver beside it."""
+    from anygrid.forecast import Hybrid, calibrate, own_data
+    from anygrid.surrogate.model import equation_of
+
+    problem = equation_of(model, "forecast --check")
+    known = opened(tuple(held_out), ()) if held_out else own_data(problem, model.grid.shape)
+    return Hybrid(model, problem, calibrate(model, problem, known, quantile))
 
 
 def _show_skill(rows: list[dict[str, Any]]) -> None:

@@ -6,12 +6,14 @@ Two kinds are known, on each side of each bounded axis: the value (Dirichlet), a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import sympy as sp
 
+from anygrid.equations.expressions import plain
 from anygrid.equations.parse import Scope, parse_expression
 from anygrid.equations.system import System
 from anygrid.errors import UsageError, did_you_mean
@@ -28,7 +30,7 @@ _SIDES: tuple[Side, Side] = ("lower", "upper")
 class Condition:
     """``unknown = value`` (kind ``value``) or ``d unknown / dn = value`` (kind ``normal``) on one side of one axis.
 
-    ``value`` is an expression in the coordinates and parameters.
+    ``value`` is an expression in the coordinates and parameters; that of a normal derivative may hold unknowns (a Robin condition).
     """
 
     unknown: str
@@ -42,8 +44,13 @@ class Condition:
         """Whether the value is zero."""
         return bool(self.value == 0)
 
+    @property
+    def known(self) -> bool:
+        """Whether the value holds no unknown."""
+        return not self.value.atoms(sp.core.function.AppliedUndef)
+
     def __str__(self) -> str:
-        return f"{self.unknown}{'_n' if self.kind == 'normal' else ''} = {self.value}"
+        return f"{self.unknown}{'_n' if self.kind == 'normal' else ''} = {plain(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,11 @@ class Boundary:
     def both(self, unknown: str, axis: str) -> tuple[Condition | None, Condition | None]:
         """Conditions at the lower and the upper end of an axis."""
         return self.get(unknown, axis, "lower"), self.get(unknown, axis, "upper")
+
+    def with_values(self, values: Mapping[str, float]) -> Boundary:
+        """The same conditions with numbers for some parameters."""
+        swap = {sp.Symbol(name, real=True): sp.Float(value) if value % 1 else sp.Integer(int(value)) for name, value in values.items()}
+        return Boundary(tuple(replace(c, value=c.value.xreplace(swap)) for c in self.conditions))
 
 
 def make_boundary(
@@ -90,16 +102,22 @@ def make_boundary(
     """
     bounded = [name for name, interval in domain.items() if not interval.periodic]
     found: dict[tuple[str, str, Side], Condition] = {}
+    higher: list[tuple[Condition, int]] = []
     for axis, side, words in _assigned(text, domain, bounded):
         for part in words.split(";"):
             if not part.strip():
                 continue
-            condition = _read(part.strip(), axis, side, system)
+            condition, order = _read(part.strip(), axis, side, system)
             place = (condition.unknown, axis, side)
+            if order > 1:
+                higher.append((condition, order))
+                continue
             if place in found:
                 got = f"{found[place]} and {condition}"
-                raise UsageError(_where(axis, side), f"one condition for {condition.unknown!r}", got, "remove one of them")
+                raise UsageError(_where(axis, side), f"one condition for {condition.unknown!r}", got, _one(condition, system))
             found[place] = condition
+    for condition, order in higher:
+        _check_implied(found.get((condition.unknown, condition.axis, condition.side)), condition, order, system)
     _inherit(found, system)
     for axis in bounded:
         _complete(found, system, axis)
@@ -160,27 +178,72 @@ def _assigned(
     return assigned
 
 
-def _read(text: str, axis: str, side: Side, system: System) -> Condition:
+_FORMS = "write 'u = value', 'u_n = value' or 'u_n + h*u = value' (u_n is the derivative along the outward normal), separated by ';'"
+
+
+def _read(text: str, axis: str, side: Side, system: System) -> tuple[Condition, int]:
+    """A condition and its order of derivative."""
     where = _where(axis, side)
     left, equals, right = (part.strip() for part in text.partition("="))
-    hint = "write 'u = value' or 'u_n = value' (derivative along the outward normal), conditions separated by ';'"
     if not equals or not left or not right or "=" in right:
-        raise UsageError(where, "a condition 'left = right'", repr(text), hint)
+        raise UsageError(where, "a condition 'left = right'", repr(text), _FORMS)
     unknowns = (*system.state, *system.auxiliary)
-    name, kind = left, "value"
-    if left not in unknowns and left.endswith("_n"):
-        name, kind = left[:-2], "normal"
-    if name not in unknowns:
-        stem, _, suffix = left.partition("_")
+    high = re.fullmatch(rf"(\w+?)_(nn+|(?:{axis}){{2,}})", left)
+    if high is not None and high[1] in unknowns:
+        order = len(high[2]) if high[2][0] == "n" else len(high[2]) // len(axis)
+        if order > 3 or right not in ("0", "0.0"):
+            raise UsageError(where, "second and third derivatives of 0", repr(text), _FORMS)
+        return Condition(high[1], axis, side, "normal" if order == 3 else "value", sp.Integer(0)), order
+    for word in re.findall(r"[A-Za-z]\w*", left):
+        stem, _, suffix = word.partition("_")
         if stem in unknowns and suffix in system.axes:
-            raise UsageError(
-                where, "a value or a normal derivative", repr(left), f"write {stem}_n, the derivative along the outward normal"
-            )
-        if not left.isidentifier():
-            raise UsageError(where, "an unknown alone on the left", repr(left), hint)
-        raise UsageError(where, "a condition on an unknown of the equation", repr(left), did_you_mean(name, unknowns))
-    value = parse_expression(right, Scope(system.axes, system.parameters, (), unknowns=False))
-    return Condition(name, axis, side, "value" if kind == "value" else "normal", value)
+            got = repr(word)
+            raise UsageError(where, "a value or a normal derivative", got, f"write {stem}_n, the derivative along the outward normal")
+    slopes = {f"{name}_n": name for name in unknowns}
+    if left.isidentifier() and left not in unknowns and left not in slopes:
+        raise UsageError(where, "a condition on an unknown of the equation", repr(left), did_you_mean(left.removesuffix("_n"), unknowns))
+    if left in unknowns:
+        return Condition(left, axis, side, "value", _value(right, system, where)), 0
+    scope = Scope(system.axes, system.parameters, (*unknowns, *slopes), unknowns=False)
+    whole = _parsed(left, scope, where) - _parsed(right, scope, where)
+    present = [name for name in slopes if whole.has(system.function(name))]
+    if len(present) != 1:
+        expected = "one normal derivative such as u_n, or an unknown alone on the left"
+        raise UsageError(where, expected, repr(text), _FORMS)
+    slope = system.function(present[0])
+    factor = sp.diff(whole, slope)
+    if factor.atoms(sp.core.function.AppliedUndef) or factor == 0:
+        raise UsageError(where, f"{present[0]} times a constant", repr(text), _FORMS)
+    return Condition(slopes[present[0]], axis, side, "normal", -whole.xreplace({slope: sp.Integer(0)}) / factor), 1
+
+
+def _one(condition: Condition, system: System) -> str:
+    """What to do about two conditions on one unknown."""
+    if derivative_orders(system, condition.axis).get(condition.unknown, 0) < 3:
+        return "remove one of them"
+    u, xx = condition.unknown, condition.axis * 2
+    return f"clamped ends are not there: '{u} = 0' means {u} = {u}_{xx} = 0, and '{u}_n = 0' means {u}_n = {u}_{xx}{condition.axis} = 0"
+
+
+def _check_implied(lower: Condition | None, condition: Condition, order: int, system: System) -> None:
+    """Refuse a second or third derivative of 0 but where reflection implies it: beside a value, or a first derivative, of 0."""
+    u, where = condition.unknown, _where(condition.axis, condition.side)
+    if derivative_orders(system, condition.axis).get(u, 0) < order + 1:
+        raise UsageError(where, f"conditions of lower order than the derivatives of {u!r}", f"{u}_{'n' * order} = 0", "remove it")
+    if lower is None or lower.kind != condition.kind or not lower.homogeneous:
+        beside = f"{u} = 0" if order == 2 else f"{u}_n = 0"
+        raise UsageError(where, f"'{beside}' beside '{u}_{'n' * order} = 0'", "none" if lower is None else str(lower), f"add {beside}")
+
+
+def _value(text: str, system: System, where: str) -> sp.Expr:
+    return _parsed(text, Scope(system.axes, system.parameters, (), unknowns=False), where)
+
+
+def _parsed(text: str, scope: Scope, where: str) -> sp.Expr:
+    try:
+        return parse_expression(text, scope)
+    except UsageError as error:
+        raise UsageError(where, error.expected, error.got, error.hint) from error
 
 
 def _inherit(found: dict[tuple[str, str, Side], Condition], system: System) -> None:

@@ -19,6 +19,7 @@ from anygrid.equations.solution import Scheme, Solution
 from anygrid.equations.system import System
 from anygrid.errors import AnygridError, DataError, UsageError
 from anygrid.grid import Box
+from anygrid.numerics.replay import Replayed
 from anygrid.numerics.rosenbrock import Rodasp
 from anygrid.numerics.stepping import finite_input
 
@@ -127,7 +128,7 @@ def _differences(
     results, errors, steps = [], [], 0
     for group in groups:
         mine = one_sample(bound, group.start) if wants else bound
-        u, error, count = _march(discrete, start[group], mine, len(system.state), duration, tolerance, dt)
+        u, error, count = _march(discrete, start[group], mine, len(system.state), duration, tolerance, dt, graded=wants)
         results.append(u[:, : len(system.state)])
         errors.append(error)
         steps = max(steps, count)
@@ -147,7 +148,15 @@ def _scheme(system: System, order: int) -> Scheme:
 
 
 def _march(
-    discrete: Discrete, start: Tensor, bound: Bound, states: int, duration: float, tolerance: float, dt: float | None
+    discrete: Discrete,
+    start: Tensor,
+    bound: Bound,
+    states: int,
+    duration: float,
+    tolerance: float,
+    dt: float | None,
+    *,
+    graded: bool,
 ) -> tuple[Tensor, Tensor, int]:
     shape = start.shape
     mass = (~discrete.fixed).double()
@@ -164,7 +173,8 @@ def _march(
         where = ", ".join(f"{name} = {float(x):.4g}" for name, x in zip(discrete.box.dims, point, strict=True))
         return f"{where} ({discrete.unknowns[index // discrete.box.size]})"
 
-    method = Rodasp(tendency, jacobian, discrete.pattern, mass.reshape(-1).to(start.device), len(discrete.unknowns), _WHERE, place)
+    functions = (tendency, jacobian) if graded else (Replayed(tendency), Replayed(jacobian))
+    method = Rodasp(*functions, discrete.pattern, mass.reshape(-1).to(start.device), len(discrete.unknowns), _WHERE, place)
     flat = start.reshape(len(start), -1)
     u, error, steps = method.adaptive(flat, duration, tolerance) if dt is None else method.fixed(flat, duration, dt)
     return u.reshape(shape), error, steps

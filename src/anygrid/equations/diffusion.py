@@ -16,7 +16,7 @@ from anygrid.equations.newton import detached
 from anygrid.equations.system import System
 from anygrid.equations.tape import record
 from anygrid.grid import Box
-from anygrid.numerics.finite_volume import solve_diffusion
+from anygrid.numerics.finite_volume import refine_diffusion, solve_diffusion
 
 __all__ = ["Diffusion", "find_diffusion"]
 
@@ -29,8 +29,10 @@ class Diffusion:
     coefficient: sp.Expr
     factor: float
 
-    def __call__(self, discrete: Discrete, bound: Bound, known: Mapping[str, Tensor], tolerance: float) -> Tensor:
-        """Solution ``(1, 1, *space)`` of one sample, differentiable in ``bound``."""
+    def __call__(
+        self, discrete: Discrete, bound: Bound, known: Mapping[str, Tensor], tolerance: float, start: Tensor | None
+    ) -> tuple[Tensor, float, int]:
+        """Solution ``(1, 1, *space)`` of one sample, differentiable in ``bound``; its relative residual; the iterations from ``start``."""
         box, tape = discrete.box, record([self.coefficient], self.system.coordinates)
         a = tape([known[leaf.name] for leaf in tape.leaves], _none)[0].detach().to(bound.values)
         a = a.expand(1, *box.shape).contiguous()
@@ -38,9 +40,13 @@ class Diffusion:
         with torch.no_grad():
             zero = torch.zeros((1, *discrete.fixed.shape), dtype=torch.float64, device=a.device)
             f = -discrete.residual(zero, fixed)[:, 0] / self.factor
-            u = solve_diffusion(a, f, box, boundary=fixed.values.expand(zero.shape)[:, 0], tolerance=tolerance)[:, None]
+            edges, guess = fixed.values.expand(zero.shape)[:, 0], None if start is None else start[:, 0]
+            solved, reached, (count,) = refine_diffusion(a, f, box, guess, boundary=edges, tolerance=tolerance)
+            u = solved[:, None]
         residual = discrete.residual(u, bound)
-        return _Corrected.apply(residual, u, a, discrete, fixed, self.factor, tolerance) if residual.requires_grad else u
+        if residual.requires_grad:
+            u = _Corrected.apply(residual, u, a, discrete, fixed, self.factor, tolerance)
+        return u, float(reached), count
 
 
 class _Corrected(torch.autograd.Function):

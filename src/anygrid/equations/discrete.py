@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anygrid.equations.boundary import Boundary, Condition, derivative_orders
-from anygrid.equations.nodes import Argument, Builder, Node
+from anygrid.equations.nodes import Argument, Builder, Node, Stage
 from anygrid.equations.system import System
 from anygrid.equations.tape import record
 from anygrid.errors import UsageError
@@ -114,7 +114,7 @@ class Discrete:
                     spread[k, name] = self._known(node, argument, known, device)
         data: dict[Condition, Tensor] = {}
         coordinates = [c.to(device) for c in self._coordinates(None)]
-        for condition in self.boundary.conditions:
+        for condition in (c for c in self.boundary.conditions if c.known):
             tape = record([condition.value], self.system.coordinates)
             here = {name: c[(slice(None), *self._side(condition))] for name, c in zip(self.box.dims, coordinates, strict=True)}
             value = tape([here[leaf.name] if leaf.name in here else known[leaf.name] for leaf in tape.leaves], _no_derivatives)[0]
@@ -196,7 +196,11 @@ class Discrete:
             out = stage.operator(value, 1 + stage.dim)
             if stage.data and isinstance(source, int):
                 sides = self.boundary.both(self.unknowns[source], self.box.dims[stage.dim])
-                data = [bound.data[c] if c is not None and c.kind == "normal" else None for c in sides]
+                data = [bound.data[c] if c is not None and c.kind == "normal" and c.known else None for c in sides]
+                for end, node in enumerate(argument.slopes):
+                    if node is not None:
+                        there = values[self._all.index(node)]
+                        data[end] = there.narrow(1 + stage.dim, end * (there.shape[1 + stage.dim] - 1), 1)
                 offset = stage.operator.offset(data[0], data[1], 1 + stage.dim)
                 out = out if offset is None else out + offset
             value = out
@@ -230,23 +234,52 @@ class Discrete:
                 cols = matrix.col.astype(np.int64) + argument.source * self.box.size
                 found.append(_Entries(rows, cols, constants, own))
             elif isinstance(argument.source, Node):
-                for inner in self._entries_of(argument.source):
-                    left, right = _joined(matrix.col.astype(np.int64), inner.rows)
-                    factors = tuple((n, which, places[right]) for n, which, places in inner.factors)
-                    outer = tuple((n, which, places[left]) for n, which, places in own)
-                    found.append(_Entries(rows[left], inner.cols[right], constants[left] * inner.constants[right], outer + factors))
+                found += self._through(node, name, matrix, argument.source)
+            for end, slope in enumerate(argument.slopes):
+                if slope is not None:
+                    found += self._through(node, name, self._end_matrix(node, argument, end), slope)
+        return found
+
+    def _through(self, node: Node, name: str, matrix: sparse.coo_array, source: Node) -> list[_Entries]:
+        """Chain rule: ``matrix`` brings the values of ``source`` to the argument ``name`` of the node."""
+        rows, constants = matrix.row.astype(np.int64), matrix.data * node.constants.get(name, 1.0)
+        own = ((node, node.varying.index(name), rows),) if name in node.varying else ()
+        found = []
+        for inner in self._entries_of(source):
+            left, right = _joined(matrix.col.astype(np.int64), inner.rows)
+            factors = tuple((n, which, places[right]) for n, which, places in inner.factors)
+            outer = tuple((n, which, places[left]) for n, which, places in own)
+            found.append(_Entries(rows[left], inner.cols[right], constants[left] * inner.constants[right], outer + factors))
         return found
 
     def _matrix(self, node: Node, argument: Argument) -> sparse.coo_array:
         """The operators of an argument as one matrix."""
         shape = list(self._shape(argument.source.faces if isinstance(argument.source, Node) else None))
         total = sparse.eye_array(math.prod(shape), format="csr")
-        for stage in argument.stages:
+        return self._carry(total, shape, node, argument.stages)
+
+    def _end_matrix(self, node: Node, argument: Argument, end: int) -> sparse.coo_array:
+        """How the slope at one end, a value at every vertex of which that end's count, enters an argument."""
+        first = next(k for k, stage in enumerate(argument.stages) if stage.data)
+        stage, shape = argument.stages[first], list(self._shape(None))
+        n = shape[stage.dim]
+        line = sparse.coo_array(
+            (stage.operator.ends[:, end], (np.arange(stage.operator.places), np.full(stage.operator.places, end * (n - 1)))),
+            shape=(stage.operator.places, n),
+        )
+        before, after = (sparse.eye_array(math.prod(part)) for part in (shape[: stage.dim], shape[stage.dim + 1 :]))
+        shape[stage.dim] = stage.operator.places
+        return self._carry(sparse.kron(sparse.kron(before, line), after, format="csr"), shape, node, argument.stages[first + 1 :])
+
+    def _carry(self, total: sparse.csr_array, shape: list[int], node: Node, stages: Sequence[Stage]) -> sparse.coo_array:
+        for stage in stages:
             before, after = (sparse.eye_array(math.prod(part)) for part in (shape[: stage.dim], shape[stage.dim + 1 :]))
             total = sparse.kron(sparse.kron(before, stage.operator.matrix()), after, format="csr") @ total
             shape[stage.dim] = stage.operator.places
         assert tuple(shape) == self._shape(node.faces)
-        return total.tocoo()
+        out = total.tocoo()
+        out.eliminate_zeros()
+        return out
 
 
 @lru_cache(maxsize=16)  # a map is called many times

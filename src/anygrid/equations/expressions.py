@@ -55,6 +55,16 @@ def derivative(value: sp.Expr, axis: sp.Symbol, order: int = 1) -> sp.Expr:
     return constant * sp.Derivative(rest, (axis, order))
 
 
+def plain(e: sp.Expr) -> str:
+    """An expression as a user would write it: ``u*u_x`` for ``u(x)*Derivative(u(x), x)``."""
+    names: dict[sp.Expr, sp.Symbol] = {}
+    for d in e.atoms(sp.Derivative):
+        if isinstance(d.expr, sp.core.function.AppliedUndef):
+            names[d] = sp.Symbol(f"{d.expr.func}_{''.join(str(axis) * int(count) for axis, count in d.variable_count)}")
+    e = e.xreplace(names)
+    return str(e.xreplace({f: sp.Symbol(str(f.func)) for f in e.atoms(sp.core.function.AppliedUndef)}))
+
+
 def _grad(u: sp.Expr, axes: tuple[sp.Symbol, ...]) -> Vector:
     return tuple(derivative(u, x) for x in axes)
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import sympy as sp
 
+from anygrid.equations.elimination import without_formulas
 from anygrid.equations.system import System
 from anygrid.equations.tape import Tape, record
 from anygrid.errors import UsageError
@@ -86,9 +87,10 @@ def find_fluxes(system: System) -> ConservationLaw | None:
     """
     if system.steady:
         return None
-    rates = _without_auxiliaries(system)
-    if rates is None:
+    alone = without_formulas(system)
+    if alone.auxiliary:
         return None
+    rates = alone.rates
     place = system.coordinates
     state = {system.function(name): sp.Symbol(name, real=True) for name in system.state}
     rows = [_flux_and_source(rate, place, state) for rate in rates]
@@ -116,32 +118,6 @@ def find_fluxes(system: System) -> ConservationLaw | None:
         )
     except UsageError:  # a function that cannot be computed, such as the derivative of a sign
         return None
-
-
-def _without_auxiliaries(system: System) -> tuple[sp.Expr, ...] | None:
-    """Rates with every auxiliary replaced, by solving one constraint after the other that is linear in one of them."""
-    rates, constraints = list(system.rates), list(system.constraints)
-    remaining = {system.function(name) for name in system.auxiliary}
-    while remaining:
-        solved = next(filter(None, (_isolated(c, remaining) for c in constraints)), None)
-        if solved is None:
-            return None
-        index, unknown, value = constraints.index(solved[0]), solved[1], solved[2]
-        constraints.pop(index)
-        remaining.remove(unknown)
-        rates = [rate.xreplace({unknown: value}) for rate in rates]
-        constraints = [constraint.xreplace({unknown: value}) for constraint in constraints]
-    return tuple(rates)
-
-
-def _isolated(constraint: sp.Expr, remaining: set[sp.Expr]) -> tuple[sp.Expr, sp.Expr, sp.Expr] | None:
-    present = [unknown for unknown in remaining if constraint.has(unknown)]
-    if len(present) != 1 or any(d.has(present[0]) for d in constraint.atoms(sp.Derivative)):
-        return None
-    slope = sp.diff(constraint, present[0])
-    if slope == 0 or slope.has(present[0]):
-        return None
-    return constraint, present[0], -constraint.xreplace({present[0]: sp.Integer(0)}) / slope
 
 
 @dataclass

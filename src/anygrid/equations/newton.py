@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,38 +41,54 @@ class Newton:
         self.weights = (box.weights() / box.weights().sum()).reshape(-1)
         self.rows, self.cols = discrete.pattern.rows, discrete.pattern.cols
         self._bordered: dict[tuple[int, ...], tuple[Pattern, Tensor]] = {}
+        self._taken = 0  # iterations of all starts of the sample at hand, failed ones included
 
     def __call__(self, start: Tensor | None, bound: Bound) -> tuple[Tensor, float, int]:
-        """Solution ``(1, unknown, *space)`` differentiable in ``bound``, relative size of the last correction, iterations."""
+        """Solution ``(1, unknown, *space)`` differentiable in ``bound``, relative size of the last correction, iterations.
+
+        Starts from ``start``, and where that fails (or without it) from zero, then from one; iterations that failed are counted.
+        """
         fixed = detached(bound)
         failures = []
-        for guess in (0.0, 1.0) if start is None else (start,):
+        self._taken = 0
+        for guess in (0.0, 1.0) if start is None else (start, 0.0, 1.0):
             u = torch.zeros((1, *self.discrete.fixed.shape), dtype=torch.float64, device=bound.values.device) + guess
             try:
                 with torch.no_grad():
-                    u, count, system = self._iterate(u, fixed)
+                    u, system = self._iterate(u, fixed)
             except AnygridError as error:
                 if self.discrete.linear:
                     raise
                 failures.append(error)
                 continue
             u, size = self._polished(u, bound, system)
-            return u, size, count
-        raise failures[0]
+            return u, size, self._taken
+        raise failures[-2]
+
+    def linearised(self, u: Tensor, bound: Bound) -> Callable[[Tensor], Tensor]:
+        """Newton's step with the matrix at ``u`` for any residuals ``(batch, unknown, *space)``, differentiable in them."""
+        system = self._factors(self.discrete.jacobian(u, bound))
+
+        def step(residual: Tensor) -> Tensor:
+            right = torch.cat([-residual.flatten(1), residual.new_zeros(len(residual), len(system.free))], dim=1)
+            return solve(system.entries, right, system.factors)[:, : self.discrete.pattern.size].reshape(residual.shape)
+
+        return step
 
     @property
     def undetermined(self) -> tuple[int, ...]:
         """Unknowns that any matrix so far left free up to a constant."""
         return tuple(sorted({j for free in self._bordered for j in free}))
 
-    def _iterate(self, u: Tensor, bound: Bound) -> tuple[Tensor, int, _Linear]:
+    def _iterate(self, u: Tensor, bound: Bound) -> tuple[Tensor, _Linear]:
         size = 0.0
-        for iteration in range(1, _MOST + 1):
+        for _ in range(_MOST):
+            self._taken += 1
             residual = self.discrete.residual(u, bound)
             system = self._factors(self.discrete.jacobian(u, bound))
             step = self._correction(u, residual, system)
             if self.discrete.linear:
-                return u + step, 1, system
+                return u + step, system
             norm = float((residual.reshape(-1) * system.scale).norm())
             damping = 1.0
             for _ in range(_HALVINGS):
@@ -83,7 +100,7 @@ class Newton:
             u = u + damping * step
             # A full step that small is followed by one of its square; near rounding the line search can no longer see a decrease.
             if (damping == 1.0 and size <= self.tolerance) or size <= 1e-13:
-                return u, iteration, system
+                return u, system
             if not bool(torch.isfinite(u).all()):
                 break
         hint = "perhaps there is no solution for these data; try smaller ones, or add a time derivative and advance to the steady state"

@@ -35,10 +35,14 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Argument:
-    """An unknown (by its place), a known quantity (by its name) or a node, with the operators that bring it to its places."""
+    """An unknown (by its place), a known quantity (by its name) or a node, with the operators that bring it to its places.
+
+    ``slopes`` are normal derivatives at the lower and the upper end that depend on unknowns (Robin conditions), as nodes at the vertices.
+    """
 
     source: int | str | Node
     stages: tuple[Stage, ...] = ()
+    slopes: tuple[Node | None, Node | None] = (None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +148,8 @@ class Builder:
         constants = {name: float(slope) for name, slope in slopes.items() if slope.is_number and slope != 0}
         varying = tuple(name for name, slope in slopes.items() if not slope.is_number)
         linear = not any(slopes[name].has(*symbols) for name in varying)
-        linear = linear and all(a.source.linear for a in arguments.values() if isinstance(a.source, Node))
+        inner = [node for a in arguments.values() for node in (a.source, *a.slopes) if isinstance(node, Node)]
+        linear = linear and all(node.linear for node in inner)
         tapes = record([formula], self.axes), record([slopes[name] for name in varying], self.axes)
         return Node(faces, *tapes, varying, constants, arguments, linear)
 
@@ -179,17 +184,26 @@ class Builder:
         source: int | str = self.unknowns.index(name) if name in self.unknowns else name
         pure = isinstance(source, int) and sum(order > 0 for order in orders) == 1
         stages = []
+        slopes: tuple[Node | None, Node | None] = (None, None)
         for k, order in enumerate(orders):
             if order == 0 or (k == faces and order == 1):
                 continue
             given = self._given(name, k) if pure and order <= 2 else (False, False)
+            slopes = self._slopes(name, k) if any(given) else slopes
             self._possible(name, k, order, isinstance(source, int))
             stages.append(Stage(k, at_vertices(self.box.axes[k], order, self.order, given), any(given)))
         if faces is not None:
             slope = orders[faces] == 1
             given = self._given(name, faces) if pure and slope else (False, False)
+            slopes = self._slopes(name, faces) if any(given) else slopes
             stages.append(Stage(faces, at_faces(self.box.axes[faces], int(slope), given), any(given)))
-        return Argument(source, tuple(stages))
+        return Argument(source, tuple(stages), slopes)
+
+    def _slopes(self, name: str, k: int) -> tuple[Node | None, Node | None]:
+        """Normal derivatives that depend on unknowns."""
+        sides = self.boundary.both(name, self.box.axes[k].name)
+        lower, upper = (None if c is None or c.kind != "normal" or c.known else self.node(c.value) for c in sides)
+        return lower, upper
 
     def _given(self, name: str, k: int) -> tuple[bool, bool]:
         lower, upper = self.boundary.both(name, self.box.axes[k].name)

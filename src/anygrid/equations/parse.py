@@ -30,6 +30,13 @@ __all__ = ["Parsed", "Scope", "parse_equation", "parse_expression"]
 
 _DEPTH, _CALLS = 60, 80
 _CONSTANTS: dict[str, sp.Expr] = {"pi": sp.pi}
+_CLOCK = (
+    "a map has no clock: let unknowns oscillate, s_t = w*c and c_t = -w*s with initial s = 0 and c = 1 for s = sin(w*t), "
+    "or count with q_t = 1"
+)
+_MEANT = {"laplacian": "lap", "laplace": "lap", "delta": "lap", "gradient": "grad", "nabla": "grad", "divergence": "div", "rot": "curl"}
+_MEANT |= {"ln": "log", "diff": "d", "derivative": "d", "fabs": "abs", "sgn": "sign"}
+_INNER = "name what has the rate: u_t - u_xxt = f becomes the two equations m_t = f and u - u_xx = m"
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,10 @@ class _Reader:
             place = self.tokens.place
             value = self.product()
             if isinstance(value, tuple) != isinstance(values[0], tuple):
-                raise self.tokens.error(place, "two scalars or two vectors to add", "a scalar and a vector", "use dot, div or a component")
+                hint = (
+                    "use dot, div or a component" if len(self.scope.axes) > 1 else f"with one axis write u_{self.scope.axes[0]} for grad(u)"
+                )
+                raise self.tokens.error(place, "two scalars or two vectors to add", "a scalar and a vector", hint)
             values.append(_negative(value) if sign == "-" else value)
         self.depth -= 1
         if len(values) == 1:
@@ -193,7 +203,7 @@ class _Reader:
         if name == DERIVATIVE:
             return self.derived(place)
         if name not in _CALLED:
-            hint = did_you_mean(name, _CALLED)
+            hint = f"write {_MEANT[name.lower()]}" if name.lower() in _MEANT else did_you_mean(name, _CALLED)
             raise self.tokens.error(place, "a function", f"{name!r} before '('", f"{hint} (a product is written {name}*(...))")
         values = [self.sum()]
         while self.tokens.next(","):
@@ -251,9 +261,7 @@ class _Reader:
         if axis not in self.scope.axes:
             name = str(value.func)
             if value != sp.Function(name)(*self.scope.coordinates):
-                raise self.tokens.error(
-                    place, "the rate of an unknown", "that of an expression", "carry out the derivative in time by hand"
-                )
+                raise self.tokens.error(place, "the rate of an unknown", "that of an expression", _INNER)
             return self.differentiated(name, {"t": order}, place)
         return self.bounded(derivative(value, self.scope.coordinates[self.scope.axes.index(axis)], order), place)
 
@@ -270,9 +278,7 @@ class _Reader:
         if name in _CALLED:
             raise self.tokens.error(place, f"'(' after {name}", "none", f"{name} is a function")
         if name == "t":
-            raise self.tokens.error(
-                place, "coefficients that do not depend on time", "t", "a map has no clock: add a state, for example c_t = 1"
-            )
+            raise self.tokens.error(place, "coefficients that do not depend on time", "t", _CLOCK)
         stem, _, suffix = name.partition("_")
         orders = self.derivatives(suffix) if suffix else None
         if orders is not None:
@@ -299,9 +305,7 @@ class _Reader:
             raise self.tokens.error(place, expected, f"a higher one of {stem!r}", "introduce another unknown")
         if times:
             if orders:
-                raise self.tokens.error(
-                    place, "derivatives in time or in space", "both in one", "introduce an unknown for the inner derivative"
-                )
+                raise self.tokens.error(place, "derivatives in time or in space", "both in one", _INNER)
             if stem in self.scope.fields or stem in self.scope.axes:
                 raise self.tokens.error(place, "the rate of an unknown", f"that of {stem!r}, which is given")
             self.field(stem, place)

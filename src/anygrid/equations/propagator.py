@@ -16,12 +16,13 @@ from anygrid.equations.system import System
 from anygrid.grid import Box
 from anygrid.numerics.coupled import CoupledETDRK, apply_matrix, phi_functions
 from anygrid.numerics.pseudospectral import to_spectrum
+from anygrid.numerics.replay import Replayed
 from anygrid.numerics.stepping import ETDRK4, Stepper
 
 __all__ = ["Propagator", "Step", "propagator"]
 
 Step = Callable[[Tensor], Tensor]
-_STEPPERS = 100  # sizes of steps kept: one solution uses fewer
+_STEPPERS = 32  # sizes of steps kept: a solution uses fewer, unless it blows up
 
 
 @dataclass
@@ -53,10 +54,13 @@ class Propagator:
                 self._steps.clear()
             one, matrix = self.spectral, self.spectral.compact(self.spectral.matrix)
             if one.coupled:
-                self._steps[key] = CoupledETDRK(matrix, one.tendency, h, self.method.order, one.dtype)
+                step: Step = CoupledETDRK(matrix, one.tendency, h, self.method.order, one.dtype)
             else:
                 diagonal = torch.diagonal(matrix, dim1=1, dim2=2).movedim(-1, 1)
-                self._steps[key] = self.method(diagonal, one.tendency, h, one.dtype, matrix.device)
+                factor = one.factor if diagonal.is_complex() or (one.factor is not None and not one.factor.is_complex()) else None
+                nonlinear = one.tendency if factor is None else one.products
+                step = self.method(diagonal, nonlinear, h, one.dtype, matrix.device, factor)
+            self._steps[key] = step if key[1] else Replayed(step)
         return self._steps[key]
 
     def forward(self, u: Tensor) -> Tensor:
@@ -125,18 +129,16 @@ class Propagator:
 
 
 _KEPT: OrderedDict[object, Propagator] = OrderedDict()  # the last few, with their coefficients: a map is called many times
-_COMPACT = 30_000  # numbers in a state in 2D and 3D from which keeping the low modes alone is quicker: measured
 
 
 def propagator(system: System, box: Box, state: Tensor, known: Mapping[str, Tensor], method: type[Stepper] = ETDRK4) -> Propagator:
     """Propagator of a system for states like ``state`` ``(batch, unknown, *space)``, from a cache where values are the same."""
     given = {name: _shared(known[name], name in system.parameters) for name in (*system.parameters, *system.fields)}
-    compact = box.ndim > 1 and state.numel() > _COMPACT
-    make = partial(SpectralSystem, system, box, given, state.dtype, state.device, compact=compact)
+    make = partial(SpectralSystem, system, box, given, state.dtype, state.device)
     if torch.is_grad_enabled() and any(value.requires_grad for value in given.values()):
         return Propagator(make(), method, graded=True)
     values = tuple((tuple(value.shape), value.detach().cpu().double().numpy().tobytes()) for value in given.values())
-    key = (system, box, values, state.dtype, str(state.device), method, compact, torch.is_inference_mode_enabled())
+    key = (system, box, values, state.dtype, str(state.device), method, torch.is_inference_mode_enabled())
     if key not in _KEPT:
         with torch.no_grad():
             _KEPT[key] = Propagator(make(), method)

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from anygrid.equations.boundary import Boundary
+from anygrid.equations.boundary import Boundary, derivative_orders
 from anygrid.equations.system import System
 from anygrid.grid import Box, Periodic
 
@@ -79,13 +79,16 @@ class Reflection:
 def find_reflection(system: System, boundary: Boundary, box: Box) -> Reflection | None:
     """The reflection under which an evolution turns into itself, if there is one and its stiff part is linear.
 
-    There is none for equations with known fields or explicit coordinates, inhomogeneous or mixed conditions, or derivatives of second
-    or higher order that are not linear with constant coefficients.
+    There is none for equations with known fields or explicit coordinates, or inhomogeneous or mixed conditions. Where finite differences
+    could do it too, terms with second derivatives must be linear with constant coefficients, or of lower order than one that is.
     """
     expressions = (*system.rates, *system.constraints)
     if system.fields or any(_explicit(e) & set(system.coordinates) for e in expressions):
         return None
-    if not all(_mild(system, e) for e in expressions):
+    bounded = [axis.name for axis in box.axes if not axis.periodic]
+    # Beyond second derivatives nothing else is there, however short the steps must be.
+    possible = all(order <= 2 for axis in bounded for order in derivative_orders(system, axis).values())
+    if possible and not all(_mild(e) for e in expressions):
         return None
     unknowns = (*system.state, *system.auxiliary)
     signs: dict[str, tuple[int, ...]] = {}
@@ -110,15 +113,17 @@ def _explicit(e: sp.Basic) -> set[sp.Basic]:
     return {e} if e.is_Symbol else set().union(*[_explicit(part) for part in e.args])
 
 
-def _mild(system: System, e: sp.Expr) -> bool:
-    """Whether derivatives of second and higher order are linear with constant coefficients, so that no step is limited by them."""
+def _mild(e: sp.Expr) -> bool:
+    """Whether the highest derivatives are linear with constant coefficients, so that no term of second order limits the steps."""
+    linear, other = 0, 0
     for term in sp.Add.make_args(sp.expand(e)):
-        if all(_order(part) < 2 for part in term.atoms(sp.Derivative)):
-            continue
+        order = max([_order(part) for part in term.atoms(sp.Derivative)], default=0)
         rest = term.as_independent(*term.atoms(Undefined), as_Add=False)[1]
-        if not (isinstance(rest, sp.Derivative) and isinstance(rest.expr, Undefined)):
-            return False
-    return True
+        if isinstance(rest, sp.Derivative) and isinstance(rest.expr, Undefined):
+            linear = max(linear, order)
+        else:
+            other = max(other, order)
+    return other < 2 or other < linear
 
 
 def _order(e: sp.Derivative) -> int:

@@ -31,12 +31,15 @@ class Solution:
         Estimate of the relative L2 error of each sample that the scheme makes in time (evolution) or in the linear solve (steady); the
         error of the grid itself is only seen on a finer one.
     steps
-        Time steps or iterations taken.
+        Time steps or iterations taken; of the sample that took most.
     scheme
         What was used.
+    iterations
+        Iterations of each sample, where samples are solved one by one.
     """
 
     u: Float[Tensor, "batch unknown *space"]
     error: Float[Tensor, " batch"]
     steps: int
     scheme: Scheme
+    iterations: tuple[int, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations
 
 import sympy as sp
 import torch
@@ -157,16 +158,16 @@ class SpectralSystem:
         ``(batch or 1, m, m, *modes)`` and ``(batch or 1, m, *modes)`` or ``None``, double precision, full modes.
     truncation
         Modes that products are computed on.
+    factor
+        ``(batch or 1, m, *modes)`` where ``N = factor * products``, otherwise ``None``.
     """
 
-    def __init__(
-        self, system: System, grid: Box, known: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device, *, compact: bool = True
-    ) -> None:
+    def __init__(self, system: System, grid: Box, known: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> None:
         self.system, self.grid, self.dtype = system, grid, dtype
         self.form = spectral_form(system)
         symbols = _Symbols(self.form, system, grid, known, device)
         self.matrix, self.source = symbols.matrix(), symbols.source()
-        self.truncation = Truncation.for_degree(grid.shape, max(2, self.form.degree), compact=compact)
+        self.truncation = Truncation.for_degree(grid.shape, max(2, self.form.degree))
         self._pair = torch.complex64 if dtype == torch.float32 else torch.complex128
         self._symbols = symbols
         if self.form.bodies:
@@ -190,13 +191,20 @@ class SpectralSystem:
             form.leaves.index(leaf) if leaf in form.leaves else symbols.leaf(leaf).to(self.dtype) for leaf in self._tape.leaves
         ]
         table, offset = self._leaf_table()
-        self._into = _Passes(table, self.dtype)
+        kept = self.compact(self.truncation.mask())
+        self._into = _Passes(table, kept, self.dtype)
         self._offset = None if offset is None else offset.to(self._pair)
         names = [str(b) for b in range(len(form.bodies))]
         rows = [{names[b]: column[i] for b, column in enumerate(form.columns) if i in column} for i in range(len(system.state))]
-        self._out = _Passes(self.compact(symbols.table(rows, names)), self.dtype)
+        out = self.compact(symbols.table(rows, names))
+        self._out = _Passes(out, kept, self.dtype)
         source = None if self.source is None else self.compact(self.source)
         self._source = None if source is None else source.to(self._pair)
+        # Where each rate has one body of its own, and no forcing, what the body is multiplied with can join the coefficients of a step.
+        one = out.shape[1] == out.shape[2] and not any(bool((out[:, i, j] != 0).any()) for i, j in permutations(range(out.shape[1]), 2))
+        self.factor = None if source is not None or not one else torch.diagonal(out, dim1=1, dim2=2).movedim(-1, 1)
+        if self.factor is not None and not bool((self.factor.imag != 0).any()):
+            self.factor = self.factor.real.contiguous()
 
     def _leaf_table(self) -> tuple[Tensor, Tensor | None]:
         """How leaves come from the state: ``(batch or 1, leaves, m, *modes)``, and what forcing adds to auxiliary ones."""
@@ -228,16 +236,20 @@ class SpectralSystem:
 
     def tendency(self, u_hat: Tensor) -> Tensor:
         """``N(u) + f`` on compact coefficients ``(batch, m, *modes)``."""
+        return self._out(self.products(u_hat), self._source)
+
+    def products(self, u_hat: Tensor) -> Tensor:
+        """Modes of the bodies ``(batch, bodies, *modes)``, without the factors and derivatives that stand before them."""
         fields = self.truncation.to_field(self._into(u_hat, self._offset)).unbind(1)
         values = self._tape([fields[leaf] if isinstance(leaf, int) else leaf for leaf in self._leaves], self._differentiate)
         bodies = values[0].unsqueeze(1) if len(values) == 1 else torch.stack(values, 1)
-        return self._out(self.truncation.to_modes(bodies), self._source)
+        return self.truncation.to_modes(bodies)
 
 
 class _Passes:
     """Sparse matrix of multipliers ``(batch or 1, rows, columns, *modes)`` times ``(batch, columns, *modes)``, few elementwise products."""
 
-    def __init__(self, table: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, table: Tensor, kept: Tensor, dtype: torch.dtype) -> None:
         pair = torch.complex64 if dtype == torch.float32 else torch.complex128
         rows, columns = table.shape[1:3]
         used = [[j for j in range(columns) if bool((table[:, i, j] != 0).any())] or [0] for i in range(rows)]
@@ -250,7 +262,8 @@ class _Passes:
             place = None if same else _chooser(index, table.device)
             self.steps.append((place, _pairs(factor.real.to(dtype)) if self.real else factor.to(pair)))
         first = table[:, range(rows), [each[0] for each in used]]
-        self.identity = len(self.steps) == 1 and rows == columns and self.steps[0][0] is None and bool((first == 1).all())
+        plain = len(self.steps) == 1 and rows == columns and self.steps[0][0] is None
+        self.identity = plain and bool(((first == 1) | ~kept).all())  # states are 0 where they are not kept
 
     def __call__(self, u: Tensor, offset: Tensor | None) -> Tensor:
         if self.identity:

@@ -20,7 +20,15 @@ from anygrid.grid import Box
 __all__ = ["solve_steady", "steady_residual"]
 
 
-def solve_steady(system: System, grid: Box, known: Mapping[str, Tensor], boundary: Boundary, *, tolerance: float = 1e-8) -> Solution:
+def solve_steady(
+    system: System,
+    grid: Box,
+    known: Mapping[str, Tensor],
+    boundary: Boundary,
+    *,
+    tolerance: float = 1e-8,
+    start: Float[Tensor, "batch unknown *space"] | None = None,
+) -> Solution:
     r"""Solve ``constraints(u) = 0`` on a box, each sample by itself.
 
     Derivatives of expressions, such as :math:`\partial_x (a \, \partial_x u)`, are balances of fluxes at the faces between vertices, with
@@ -44,11 +52,16 @@ def solve_steady(system: System, grid: Box, known: Mapping[str, Tensor], boundar
         solve with the transposed matrix.
     tolerance
         Relative size of the last Newton correction, or relative residual of an iterative linear solve.
+    start
+        Guess of the solution of each sample, which saves iterations and changes neither the equations nor the tolerance: Newton's method
+        starts there (and from zero and one where it fails from there), and so do the iterations of ``-div(a*grad(u)) = f``. A linear
+        equation of another form is factorised and gains nothing. Samples that are not finite are left out.
 
     Returns
     -------
     Solution
-        ``error`` is the relative size of the last correction, or the relative residual of an iterative linear solve.
+        ``error`` is the relative size of the last correction, or the relative residual of the linear solve; ``iterations`` are those of
+        each sample, 1 for a linear equation solved directly.
 
     Raises
     ------
@@ -69,19 +82,21 @@ def solve_steady(system: System, grid: Box, known: Mapping[str, Tensor], boundar
     bound = discrete.bind(wide)
     diffusion = find_diffusion(system, boundary, grid)
     newton = Newton(discrete, tolerance)
-    results, errors, steps = [], [], 0
+    results, errors, counts = [], [], []
     for k in range(max([len(value) for value in wide.values()], default=1)):
         sample = one_sample(bound, k)
+        guess = None if start is None or not bool(torch.isfinite(start[k]).all()) else start[k : k + 1].detach().double()
         if diffusion is None:
-            u, error, count = newton(None, sample)
+            u, error, count = newton(guess, sample)
         else:
             mine = {name: value[k : k + 1] if len(value) > 1 else value for name, value in wide.items()}
-            u, error, count = diffusion(discrete, sample, mine, tolerance), tolerance, 1
+            u, error, count = diffusion(discrete, sample, mine, tolerance, guess)
         results.append(u)
         errors.append(error)
-        steps = max(steps, count)
+        counts.append(count)
     u = torch.cat(results).to(dtype)
-    return Solution(u, torch.tensor(errors, dtype=dtype, device=u.device), steps, _scheme(diffusion is not None, discrete.linear))
+    scheme = _scheme(diffusion is not None, discrete.linear)
+    return Solution(u, torch.tensor(errors, dtype=dtype, device=u.device), max(counts, default=0), scheme, tuple(counts))
 
 
 def steady_residual(

@@ -18,6 +18,7 @@ from functools import lru_cache
 
 import sympy as sp
 
+from anygrid.equations.expressions import plain
 from anygrid.equations.system import System
 from anygrid.equations.tape import Leaf, record
 from anygrid.errors import UsageError
@@ -93,8 +94,9 @@ def spectral_form(system: System) -> SpectralForm:
     for expression in system.constraints:
         part, given, rest = split.sorted(split.terms(expression))
         if rest:
-            hint = "a constraint such as lap(psi) = -w is solved mode by mode; put products into a rate, or give the unknown a rate"
-            raise UsageError("periodic solver", "constraints linear in the unknowns with constant coefficients", f"{rest[0].body}", hint)
+            hint = "give it a rate; or put products into rates: vorticity and stream function for a pressure, m_t = ... with u - u_xx = m"
+            expected = "equations without rates to be linear in the unknowns, with constant coefficients"
+            raise UsageError("periodic solver", expected, plain(rest[0].body), hint)
         constraint.append(part)
         constraint_forcing.append(tuple(given))
     free = [part for part, known in zip(constraint, constraint_forcing, strict=True) if not known]

@@ -7,6 +7,7 @@ A steady system has constraints only. Second order in time becomes first order w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -179,6 +180,8 @@ def _check_names(
     if len(unknowns) != len(texts):
         listed = ", ".join(unknowns[:12]) + (", ..." if len(unknowns) > 12 else "") or "none"
         hint = "give known constants in parameters=, known functions in inputs=, and one equation for each unknown"
+        if any(re.fullmatch(r"d\d?(t|x|y|z)\d?", name) for name in unknowns):
+            hint = "write derivatives as suffixes: u_t for du/dt, u_xx for d2u/dx2"
         timed = [stem for one in parsed for stem, _ in one.rates.values()]
         for name in (name for name in unknowns if name not in timed):
             near = did_you_mean(name, idle or [*parameters, *fields, *timed])
@@ -239,7 +242,8 @@ def _linear_in(texts: tuple[str, ...], expressions: list[sp.Expr], rates: list[s
     rows, right = [], []
     for expression in expressions:
         if any(derivative.has(*rates) for derivative in expression.atoms(sp.Derivative)):
-            raise UsageError("Equation", "rates outside of derivatives in space", "a derivative of a rate", "introduce an unknown for it")
+            hint = "name what has the rate: u_t - lap(u_t) = f becomes the two equations m_t = f and u - lap(u) = m"
+            raise UsageError("Equation", "rates outside of derivatives in space", "a derivative of a rate", hint)
         row = [sp.diff(expression, rate) for rate in rates]
         if any(entry.atoms(sp.core.function.AppliedUndef) or entry.free_symbols & place for entry in row):
             got = "a function of a rate, or a rate times an unknown or a coordinate"

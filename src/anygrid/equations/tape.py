@@ -111,8 +111,10 @@ class _Writer:
             if isinstance(e.expr, sp.core.function.AppliedUndef):
                 return self.leaf(str(e.expr.func), tuple(orders))
             return self.operation((tuple(orders), (self.place(e.expr),)))
-        if e.is_Add or e.is_Mul:
-            return self.chain(torch.add if e.is_Add else torch.mul, list(e.args))
+        if e.is_Add:
+            return self.sum(list(e.args))
+        if e.is_Mul:
+            return self.chain(torch.mul, list(e.args))
         if e.is_Pow:
             return self.power(e)
         if type(e) not in _FUNCTIONS:
@@ -125,6 +127,15 @@ class _Writer:
         total = self.place(parts[0])
         for part in parts[1:]:
             total = self.operation((function, (total, self.place(part))))
+        return total
+
+    def sum(self, parts: list[sp.Expr]) -> int:
+        """Terms with a negative factor are subtracted, where there is something to subtract them from."""
+        parts = sorted(parts, key=lambda p: (bool(p.atoms(sp.core.function.AppliedUndef)), _negative(p)))
+        total = self.place(parts[0])
+        for part in parts[1:]:
+            what, part = (torch.sub, -part) if _negative(part) else (torch.add, part)
+            total = self.operation((what, (total, self.place(part))))
         return total
 
     def power(self, e: sp.Expr) -> int:
@@ -153,6 +164,10 @@ class _Writer:
         self.operations.append(what)
         self.places.append(("operation", len(self.operations) - 1))
         return len(self.places) - 1
+
+
+def _negative(e: sp.Expr) -> bool:
+    return bool(e.as_coeff_Mul()[0].is_negative)
 
 
 _FUNCTIONS: Mapping[type, Callable[..., Tensor]] = {

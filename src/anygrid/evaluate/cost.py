@@ -50,12 +50,15 @@ def best_seconds(timings: Sequence[Timing], name: str, resolution: tuple[int, ..
 
 
 def solver_curve(scores: Sequence[Score], timings: Sequence[Timing], resolution: tuple[int, ...], mode: str) -> list[CurvePoint]:
-    """Every solver setting that was both timed and measured on ``resolution``, cheapest first."""
+    """Every solver setting that was both timed and measured on ``resolution``, cheapest first.
+
+    An error of 1 is that of returning zero: such a setting solves nothing, and the way from it to one that does is no choice of settings.
+    """
     points = []
     for s in scores:
         seconds = best_seconds(timings, s.name, s.computed_at, mode) if s.role == "solver" and s.resolution == resolution else None
         error = s.errors["relative_l2"].mean
-        if seconds is not None and math.isfinite(error) and error > 0:
+        if seconds is not None and 0 < error < 1:
             points.append(CurvePoint(seconds, error, s.name, s.computed_at))
     return sorted(points, key=lambda p: p.seconds)
 

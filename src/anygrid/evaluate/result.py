@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -16,8 +16,9 @@ from rich.table import Table
 
 from anygrid.errors import FileError
 from anygrid.metrics.errors import Estimate
+from anygrid.metrics.invariants import AgainstNoise
 
-__all__ = ["Comparison", "FieldExample", "LeadCurve", "Report", "Score", "SpectrumCurve", "Timing"]
+__all__ = ["Comparison", "FieldExample", "LeadCurve", "LongCurve", "LongTerm", "LongTime", "Report", "Score", "SpectrumCurve", "Timing"]
 
 _FORMAT = 1
 
@@ -112,6 +113,52 @@ class SpectrumCurve:
 
 
 @dataclass(frozen=True)
+class LongTerm:
+    """Long run of one map: ``steps`` is how many stayed finite in every run, ``exponent`` its own leading Lyapunov exponent.
+
+    ``valid_time`` is in Lyapunov times of the solver, ``to_the_end`` counts forecasts that were still valid when the comparison
+    ended. ``distances`` are those of its invariant statistics from the solver's, beside the solver's own noise; empty for a baseline
+    and for a run that did not stay finite.
+    """
+
+    name: str
+    role: str
+    steps: int
+    valid_time: Estimate
+    to_the_end: int
+    exponent: Estimate | None
+    distances: dict[str, AgainstNoise]
+
+
+@dataclass(frozen=True)
+class LongCurve:
+    """One statistic (``spectrum, values, slopes, autocorrelation``) of one variable, of the solver or of a map."""
+
+    name: str
+    statistic: str
+    variable: str
+    x: list[float]
+    y: list[float]
+
+
+@dataclass(frozen=True)
+class LongTime:
+    """Chaos of the solver and long runs of the maps: ``exponent`` per unit of time, ``starts`` runs of ``steps`` steps of ``dt``.
+
+    Forecasts were followed for ``horizon`` steps; they are valid while their relative error is at most ``threshold``.
+    """
+
+    exponent: Estimate
+    dt: float
+    steps: int
+    starts: int
+    horizon: int
+    threshold: float
+    terms: tuple[LongTerm, ...]
+    curves: tuple[LongCurve, ...]
+
+
+@dataclass(frozen=True)
 class FieldExample:
     """One test sample for the figures; arrays are ``(channel, *space)``, float32, thinned to what a figure can show."""
 
@@ -146,6 +193,7 @@ class Report:
     verdict: tuple[str, ...]
     notes: tuple[str, ...]
     format: int = _FORMAT
+    long_time: LongTime | None = None
 
     def to_json(self, *, indent: int | None = 1) -> str:
         """Strict JSON; numbers that are not finite become null, arrays base64 of little-endian float32."""
@@ -234,7 +282,9 @@ def _decode(kind: Any, value: Any) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         hints = get_type_hints(kind)
-        return kind(**{f.name: _decode(hints[f.name], value[f.name]) for f in fields(kind)})  # type: ignore[operator]
+        # A field with a default may be newer than the file.
+        given = [f.name for f in fields(kind) if f.name in value or f.default is MISSING]
+        return kind(**{name: _decode(hints[name], value[name]) for name in given})  # type: ignore[operator]
     if origin is np.ndarray or kind is np.ndarray:
         return np.frombuffer(base64.b64decode(value["float32"]), dtype="<f4").reshape(value["shape"])
     if origin in (Union, UnionType):

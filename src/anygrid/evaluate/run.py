@@ -9,6 +9,7 @@ from typing import Any
 from anygrid.errors import UsageError
 from anygrid.evaluate.baselines import Examples
 from anygrid.evaluate.cost import MODES, Costs, compare, solver_curve
+from anygrid.evaluate.long_run import long_time
 from anygrid.evaluate.pictures import field_examples
 from anygrid.evaluate.result import Comparison, Report, Timing, grid_name
 from anygrid.evaluate.stages import Run, lead_curves, make_baselines, score_maps, score_solvers, timing_jobs
@@ -45,6 +46,7 @@ def evaluate(
     costs: Costs | None = None,
     solvers: Mapping[str, Map] | None = None,
     steps: int | None = None,
+    long_steps: int = 0,
     headline: Resolution | None = None,
     timing: bool = True,
     timing_seconds: float = 30.0,
@@ -80,6 +82,9 @@ def evaluate(
         Solver settings by name; by default the problem's own and looser tolerances. Each runs on a ladder of grids.
     steps
         Length of the roll-outs; by default a problem's own number of steps, or 12 for data with a lead.
+    long_steps
+        Length of long runs of a chaotic problem, for the valid prediction time in Lyapunov times and the invariant statistics
+        beside the noise of the solver's own (thousands; twice that many calls of the solver and of each map). Default: none.
     headline
         Resolution of the first table; by default that of training, else the first.
     timing, timing_seconds, batch
@@ -121,6 +126,7 @@ def evaluate(
         (subject.dt or 1.0, "time units") if isinstance(subject, Problem) else (1.0, f"steps of {subject.dt}" if subject.dt else "steps")
     )
     leads = lead_curves(run, head, dt, units)
+    long = long_time(run, head, long_steps) if long_steps else None
     cases = truth.cases(head)
     settings = _settings(truth, grids, n, trained_at, costs, label_error)
     return Report(
@@ -139,6 +145,7 @@ def evaluate(
         examples=tuple(field_examples(cases.a, cases.u, run.shown, head)),
         verdict=verdict(run.scores, comparisons, leads, head.shape, trained_at, label_error),
         notes=tuple(dict.fromkeys([*truth.notes, *run.notes, describe_transform(head)])),
+        long_time=long,
     )
 
 

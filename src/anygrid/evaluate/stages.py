@@ -14,7 +14,7 @@ from anygrid.evaluate.resample import refine, restrict
 from anygrid.evaluate.result import LeadCurve, Score, SpectrumCurve, grid_name
 from anygrid.evaluate.rollout import lead_curve, roll_out
 from anygrid.evaluate.scoring import relative, score, spectrum_curves
-from anygrid.evaluate.timing import Job, cores
+from anygrid.evaluate.timing import InTurn, Job, cores
 from anygrid.evaluate.truth import Cases, ProblemTruth, Say, Truth, apply_in_chunks, coarser_sizes
 from anygrid.grid import Box, Grid, Sphere
 from anygrid.maps import Map
@@ -160,9 +160,10 @@ def timing_jobs(run: Run, grids: Sequence[Grid], batch: int) -> list[Job]:
             for name, map_ in maps.items():
                 if (name, grid.shape) not in scored:
                     continue
-                jobs += [Job(name, role, map_, a[:1], grid, threads) for threads in every]
+                asked = InTurn(map_, a)
+                jobs += [Job(name, role, asked, a[:1], grid, threads) for threads in every]
                 if many > 1:
-                    jobs.append(Job(name, role, map_, a[:many], grid, 1))
+                    jobs.append(Job(name, role, asked, a[:many], grid, 1))
     return jobs
 
 

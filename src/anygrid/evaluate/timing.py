@@ -21,7 +21,7 @@ from anygrid.evaluate.result import Timing
 from anygrid.grid import Grid
 from anygrid.maps import Map
 
-__all__ = ["Job", "cores", "environment", "measure"]
+__all__ = ["InTurn", "Job", "cores", "environment", "measure"]
 
 _SHORTEST = 5e-3  # seconds: shorter calls are repeated inside one measurement, or the clock and the interpreter are measured
 _LEAST_ROUNDS = 3
@@ -39,6 +39,23 @@ class Job:
     threads: int
 
 
+class InTurn:
+    """Map that answers each call for other samples of ``rows``, in turn: a query is new, and what a map keeps of the last one rarely helps.
+
+    A solver whose coefficients depend on a parameter of the sample builds them anew, a solver that chooses its steps takes those of
+    each sample. ``a`` of a call only says how many samples are asked for.
+    """
+
+    def __init__(self, map_: Map, rows: Tensor) -> None:
+        self.map, self.rows, self.next = map_, torch.cat([rows, rows]), 0
+
+    def __call__(self, a: Tensor, grid: Grid, /) -> Tensor:
+        """The map of the next ``len(a)`` samples."""
+        start = self.next
+        self.next = (start + 1) % (len(self.rows) // 2)
+        return self.map(self.rows[start : start + len(a)], grid)
+
+
 def measure(
     jobs: Sequence[Job], *, budget: float = 30.0, repeats: int = 15, clock: Callable[[], float] = time.perf_counter
 ) -> list[Timing]:
@@ -46,7 +63,8 @@ def measure(
 
     Each job is called once to warm up and once to learn its cost; then it takes part in as many rounds as its share of
     ``budget`` seconds allows, two at least, ``repeats`` at most. A number of threads that proved over twice as slow as
-    another for the same call takes no further part: it cannot be the best. The garbage collector is off during a measurement.
+    another for the same call takes no further part: it cannot be the best. The garbage collector is off during a measurement, and
+    each measurement follows an untimed call, because the other jobs may have displaced what the map keeps between calls.
     """
     loops, samples = [], []
     pools = ThreadpoolController()  # found once: the search for thread pools takes some 20 ms
@@ -64,11 +82,11 @@ def measure(
     rounds = []
     for job, count, found in zip(jobs, loops, samples, strict=True):
         hopeless = found[0] > 2 * best[job.name, job.grid, len(job.a)]
-        rounds.append(0 if hopeless else max(_LEAST_ROUNDS - 1, min(repeats - 1, int(share / (count * found[0] + 1e-9)))))
+        rounds.append(0 if hopeless else max(_LEAST_ROUNDS - 1, min(repeats - 1, int(share / ((count + 1) * found[0] + 1e-9)))))
     for turn in range(max(rounds, default=0)):
         for job, count, found, wanted in zip(jobs, loops, samples, rounds, strict=True):
             if turn < wanted:
-                found.append(_once(job, count, clock, pools))
+                found.append(_once(job, count, clock, pools, warm=True))
     return [_summary(job, found) for job, found in zip(jobs, samples, strict=True)]
 
 
@@ -77,14 +95,16 @@ def _summary(job: Job, found: list[float]) -> Timing:
     return Timing(job.name, job.role, job.grid.shape, len(job.a), job.threads, len(found), middle, low, high)
 
 
-def _once(job: Job, loops: int, clock: Callable[[], float], controller: ThreadpoolController) -> float:
-    """Seconds for one call. The previous number of torch threads is restored."""
+def _once(job: Job, loops: int, clock: Callable[[], float], controller: ThreadpoolController, *, warm: bool = False) -> float:
+    """Seconds for one call, after another one if ``warm``. The previous number of torch threads is restored."""
     before = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     collecting = gc.isenabled()
     gc.disable()
     try:
         with torch.no_grad(), controller.limit(limits=job.threads):
+            if warm:
+                job.map(job.a, job.grid)
             start = clock()
             for _ in range(loops):
                 job.map(job.a, job.grid)

@@ -13,6 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from anygrid.equations.hyperbolic import find_fluxes
+from anygrid.equations.solve import advance
+from anygrid.equations.symbol import spectral_form
 from anygrid.errors import UsageError
 from anygrid.evaluate.baselines import Examples, shared_channels
 from anygrid.evaluate.resample import coarsen, how_coarsened, nested, restrict
@@ -22,8 +25,10 @@ from anygrid.grid import Axis, Box, Grid, Sphere
 from anygrid.maps import Map
 from anygrid.numerics.seeds import sample_generator
 from anygrid.problems.base import Problem
+from anygrid.problems.burgers import Burgers
+from anygrid.problems.equation import EquationProblem
 
-__all__ = ["Cases", "DataTruth", "ProblemTruth", "Truth", "apply_in_chunks", "default_reference", "loose_solvers"]
+__all__ = ["Cases", "DataTruth", "FixedSteps", "ProblemTruth", "Truth", "apply_in_chunks", "default_reference", "loose_solvers"]
 
 _CHUNK_VALUES = 2_000_000  # field values per call: bounds memory, and larger calls are no faster per sample on a CPU
 
@@ -191,21 +196,54 @@ def _intervals(axis: Axis) -> int:
     return axis.size - int(axis.placement == "vertices" and not axis.periodic)
 
 
-def loose_solvers(problem: Problem) -> dict[str, Map]:
+@dataclass(frozen=True)
+class FixedSteps:
+    """Map of an evolution given as text, by ``count`` equal steps in the precision of the input.
+
+    It pays for no error estimate and no float64 arithmetic, and is therefore the cheapest solver at the accuracy of a surrogate. A
+    conservation law takes the steps that its speeds ask for, whatever ``count``.
+    """
+
+    problem: EquationProblem
+    count: int
+
+    def __call__(self, a: Float[Tensor, "batch inputs *space"], grid: Grid, /) -> Float[Tensor, "batch outputs *space"]:
+        """State ``problem.dt`` later."""
+        problem, system = self.problem, self.problem.system
+        if problem.dt is None:
+            raise UsageError("FixedSteps", "an evolution", "a steady equation", "use the problem's own solve")
+        dt = None if find_fluxes(system) is not None else problem.dt / self.count
+        state, known = a[:, : len(system.state)], problem.quantities_of(a, grid)
+        return advance(system, grid, state, known, problem.dt, problem.conditions, dt=dt).u
+
+
+def loose_solvers(problem: Problem, *, counts: Sequence[int] = (1, 4, 16, 64)) -> dict[str, Map]:
     """The problem's solver, and cheaper settings of it.
 
-    The settings are found among the fields of the problem: an iterative solver states its ``tolerance``, a time stepper its
-    largest ``step``. A problem with neither is only made cheaper by a coarser grid.
+    The settings are found among the fields of the problem: an iterative solver or one that controls its steps states its
+    ``tolerance``, a time stepper its largest ``step``. Evolutions given as text also run with ``counts`` equal steps
+    (:class:`FixedSteps`), and Burgers' equation by its closed form. Any other problem is only made cheaper by a coarser grid.
     """
     solvers: dict[str, Map] = {"solver": problem.solve}
     names: set[str] = {f.name for f in dataclasses.fields(problem)} if dataclasses.is_dataclass(problem) else set()
-    variants: list[tuple[str, str, float]] = []
+    variants: list[tuple[str, str, float | str]] = []
     if "tolerance" in names:
         variants += [("tolerance", f"solver, tolerance {value:g}", value) for value in (1e-2, 1e-4)]
     if "step" in names:
         step = float(problem.step)  # type: ignore[attr-defined]
-        variants += [("step", f"solver, step {factor * step:g}", factor * step) for factor in (2, 4)]
+        longest = math.inf if problem.dt is None else problem.dt
+        variants += [("step", f"solver, step {f * step:g}", f * step) for f in (2, 4, 8, 16) if f * step <= longest]
+    if isinstance(problem, Burgers) and problem.scheme != "cole-hopf":
+        variants.append(("scheme", "solver, Cole and Hopf", "cole-hopf"))
     for name, title, value in variants:
         loose: Problem = dataclasses.replace(problem, **{name: value})  # type: ignore[type-var, assignment]
         solvers[title] = loose.solve
+    if isinstance(problem, EquationProblem) and problem.dt is not None:
+        solvers["solver, tolerance 0.1"] = dataclasses.replace(problem, tolerance=0.1).solve
+        everywhere = all(interval.periodic for interval in problem.intervals.values())
+        exact = everywhere and not spectral_form(problem.system).bodies
+        if exact or find_fluxes(problem.system) is not None:  # the number of steps is not ours to choose
+            solvers["solver, precision of the input"] = FixedSteps(problem, 1)
+        else:
+            solvers |= {f"solver, {n} {'steps' if n > 1 else 'step'}": FixedSteps(problem, n) for n in counts}
     return solvers

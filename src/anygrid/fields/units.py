@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -12,7 +14,7 @@ import xarray as xr
 from anygrid.errors import DataError
 from anygrid.fields.variables import Variable, select
 
-__all__ = ["check_units"]
+__all__ = ["Unit", "check_units", "find_unit", "unit_text"]
 
 _DIMENSIONLESS = {"", "1", "-", "none", "dimensionless", "unitless", "(0 - 1)", "0-1", "fraction"}
 _ALIASES = {
@@ -35,6 +37,55 @@ _ALIASES = {
     "degree_north": "degree",
     "degree_east": "degree",
 }
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit as ``scale`` times a product of powers of base units; the default is the pure number.
+
+    Differences count, not zero points: ``degC`` is ``K``.
+    """
+
+    scale: float = 1.0
+    powers: tuple[tuple[str, Fraction], ...] = ()
+
+    def __mul__(self, other: Unit) -> Unit:
+        exponents = dict(self.powers)
+        for name, power in other.powers:
+            exponents[name] = exponents.get(name, Fraction(0)) + power
+        return Unit(self.scale * other.scale, tuple(sorted((name, power) for name, power in exponents.items() if power)))
+
+    def __pow__(self, exponent: Fraction) -> Unit:
+        raised = tuple((name, power * exponent) for name, power in self.powers if exponent)
+        return Unit(self.scale ** float(exponent), raised)
+
+    def __truediv__(self, other: Unit) -> Unit:
+        return self * other ** Fraction(-1)
+
+    def alike(self, other: Unit) -> bool:
+        """Whether both measure the same kind of quantity."""
+        return self.powers == other.powers
+
+    def same(self, other: Unit) -> bool:
+        """Whether a number means the same in both."""
+        return self.alike(other) and abs(self.scale / other.scale - 1) < 1e-9
+
+
+def find_unit(text: str) -> Unit | None:
+    """Unit of a CF string such as ``m s-1``, ``K`` or ``1``; ``None`` when no such unit is known."""
+    found = _parse(text.strip())
+    if found is None:
+        return None
+    base = (_registry().Quantity(1.0, found) - _registry().Quantity(0.0, found)).to_base_units()
+    powers = sorted((str(name), Fraction(power).limit_denominator(1000)) for name, power in base.unit_items())
+    return Unit(float(base.magnitude), tuple((name.removeprefix("delta_"), power) for name, power in powers if name != "radian"))
+
+
+def unit_text(unit: Unit) -> str:
+    """CF string of a unit: ``m2 s-1``."""
+    parts = [f"{_registry().get_symbol(name)}{'' if power == 1 else power}" for name, power in unit.powers]
+    scale = [] if abs(unit.scale - 1) < 1e-12 and parts else [f"{unit.scale:g}"]
+    return " ".join([*scale, *parts])
 
 
 def check_units(ds: xr.Dataset, variables: Iterable[Variable], where: str) -> None:

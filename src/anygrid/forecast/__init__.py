@@ -1,6 +1,19 @@
 """Forecasts: an evolution map applied again and again, with valid times, forcings, and a store that can be resumed."""
 
+from anygrid.forecast.hybrid import Hybrid, Tally, calibrate, estimated_error, own_data
+from anygrid.forecast.parareal import Parareal, parareal
 from anygrid.forecast.roll import ForecastError, forecast
 from anygrid.forecast.verify import truth_for
 
-__all__ = ["ForecastError", "forecast", "truth_for"]
+__all__ = [
+    "ForecastError",
+    "Hybrid",
+    "Parareal",
+    "Tally",
+    "calibrate",
+    "estimated_error",
+    "forecast",
+    "own_data",
+    "parareal",
+    "truth_for",
+]

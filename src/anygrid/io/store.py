@@ -134,7 +134,11 @@ def _skeleton(plan: Plan, request: dict[str, Any]) -> xr.Dataset:
     coordinates["sample"] = ("sample", np.arange(plan.samples), {"long_name": "number of the sample"})
     if plan.evolution:
         assert problem.dt is not None
-        coordinates["time"] = ("time", problem.dt * np.arange(plan.steps + 1), {"long_name": "time", "axis": "T", "units": "1"})
+        coordinates["time"] = (
+            "time",
+            problem.dt * np.arange(plan.steps + 1),
+            {"long_name": "time", "axis": "T", "units": problem.time_unit},
+        )
     return xr.Dataset(data, coordinates, _provenance(plan, request))
 
 

@@ -88,7 +88,7 @@ def derivative(grid: Box, axis: int, order: int = 1) -> Tensor:
     would make the result complex. Exact for every other mode.
     """
     k = wave_numbers(grid)[axis]
-    multiplier = (1j * k) ** order
+    multiplier = (1, 1j, -1, -1j)[order % 4] * (k**order).to(torch.complex128)  # a complex power would leave rounding in the other part
     n = grid.shape[axis]
     if order % 2 and n % 2 == 0:
         multiplier = torch.where(mode_numbers(grid.shape)[axis].abs() == n // 2, 0, multiplier)

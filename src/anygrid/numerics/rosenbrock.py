@@ -36,6 +36,7 @@ _C: tuple[tuple[float, ...], ...] = (
     (34.19095006749676, 15.49671153725963, 54.7476087596413, 14.16005392148534),
     (34.62605830930532, 15.30084976114473, 56.99955578662667, 18.40807009793095, -5.714285714285717),
 )
+_WEIGHTS = tuple(torch.tensor(pair, dtype=torch.float64) for pair in zip(_A[1:], _C[1:], strict=True))
 _MOST, _SMALLEST = 20_000, 1e-11
 _GROWTH, _SHORT = 1e8, 1e-6  # so many times the first scale, in steps of this part of the duration or less, is blow-up
 _SHARE = 0.02  # part of the tolerance that any one step may use, however short: an initial layer then costs few steps
@@ -88,14 +89,12 @@ class Rodasp:
         over = 1 / h[:, None]
         entries = torch.cat([-self.jacobian(u), self.mass * over / _GAMMA], dim=1)
         factors = self.pattern.factorize(entries, self.where)
-        stages: list[Tensor] = []
-        for a, c in zip(_A, _C, strict=True):
-            at, carried = u, torch.zeros_like(u)
-            for weight, stage in zip(a, stages, strict=True):
-                at = at + weight * stage
-            for weight, stage in zip(c, stages, strict=True):
-                carried = carried + weight * stage
-            stages.append(solve(entries, self.tendency(at) + self.mass * over * carried, factors))
+        at, inertia = u, self.mass * over
+        stages = [solve(entries, self.tendency(u), factors)]
+        for weights in _WEIGHTS:
+            moved, carried = torch.tensordot(weights.to(u), torch.stack(stages), 1)
+            at = u + moved
+            stages.append(solve(entries, torch.addcmul(self.tendency(at), inertia, carried), factors))
         return at + stages[-1], stages[-1]
 
     def fixed(self, u: Tensor, duration: float, dt: float) -> tuple[Tensor, Tensor, int]:

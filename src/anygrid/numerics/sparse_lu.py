@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dgbtrf, dgbtrs
+from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from anygrid.errors import AnygridError
 
 __all__ = ["Factors", "Pattern", "solve"]
+
+_WIDEST = 24  # entries on each side of the diagonal up to which LAPACK's band is quicker than a sparse factorisation
 
 
 class Pattern:
@@ -55,8 +62,13 @@ class Pattern:
             raise AnygridError(
                 where, "a finite linearisation", "NaN or inf", "the solution left the range in which the equation is defined"
             )
-        factors, scales = [], []
+        factors: list[spla.SuperLU | _BandLU] = []
+        scales = []
         for row in entries:
+            if self._band is not None:
+                factors.append(self._band.factorize(row, where))
+                scales.append(np.ones(self.size))
+                continue
             matrix = self.matrix(row)
             scale = self._scale(matrix)
             matrix.data *= scale[matrix.indices]
@@ -66,8 +78,7 @@ class Pattern:
                 factors.append(spla.splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01, options=options))
                 scales.append(scale)
             except RuntimeError as error:
-                hint = "the equation has no unique solution: look at its boundary conditions and coefficients"
-                raise AnygridError(where, "a regular linear system", str(error), hint) from error
+                raise _singular(where, str(error)) from error
         return Factors(self, factors, np.stack(scales))
 
     def _scale(self, matrix: sp.csc_matrix) -> NDArray[np.float64]:
@@ -82,19 +93,70 @@ class Pattern:
             scale[self._alone] = np.where(own > 0, largest[self._alone] / np.where(own > 0, own, 1.0), 1.0)
         return scale
 
+    @cached_property
+    def _band(self) -> _Band | None:
+        """The same matrix with its entries near the diagonal, where the rows can be put in such an order, as on one axis they can."""
+        one = sp.csr_matrix((np.ones(len(self.rows)), (self.rows, self.cols)), shape=(self.size, self.size))
+        order = reverse_cuthill_mckee((one + one.T).tocsr(), symmetric_mode=True).astype(np.int64)
+        place = np.empty(self.size, dtype=np.int64)
+        place[order] = np.arange(self.size)
+        rows, cols = place[self.rows], place[self.cols]
+        width = int(np.abs(rows - cols).max())
+        if width > _WIDEST:
+            return None
+        height = 3 * width + 1  # a band above for what the exchange of rows brings there
+        return _Band(order, width, (2 * width + rows - cols) + cols * height, height)
+
+
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """Order of the rows, entries on each side of the diagonal, and the place of each entry in LAPACK's band, ``height`` for each column."""
+
+    order: NDArray[np.int64]
+    width: int
+    places: NDArray[np.int64]
+    height: int
+
+    def factorize(self, entries: NDArray[np.float64], where: str) -> _BandLU:
+        band = np.bincount(self.places, weights=entries, minlength=self.height * len(self.order)).reshape(-1, self.height).T
+        factors, pivots, failed = dgbtrf(band, self.width, self.width, overwrite_ab=True)
+        if failed > 0:
+            raise _singular(where, f"a factor that is exactly singular, at pivot {failed} of {len(self.order)}")
+        return _BandLU(self, factors, pivots)
+
+
+@dataclass(frozen=True, eq=False)
+class _BandLU:
+    band: _Band
+    factors: NDArray[np.float64]
+    pivots: NDArray[np.int32]
+
+    def solve(self, b: NDArray[np.float64], how: str) -> NDArray[np.float64]:
+        """Solution for one right side; ``how`` is ``"N"`` or ``"T"`` for the transposed matrix, as in SuperLU."""
+        width, order = self.band.width, self.band.order
+        x = np.empty_like(b)
+        x[order] = dgbtrs(self.factors, width, width, b[order], self.pivots, trans=int(how == "T"))[0]
+        return x
+
+
+def _singular(where: str, what: str) -> AnygridError:
+    hint = "the equation has no unique solution: look at its boundary conditions and coefficients"
+    return AnygridError(where, "a regular linear system", what, hint)
+
 
 class Factors:
     """LU factors of a batch of matrices."""
 
-    def __init__(self, pattern: Pattern, factors: list[spla.SuperLU], scales: NDArray[np.float64]) -> None:
+    def __init__(self, pattern: Pattern, factors: list[spla.SuperLU | _BandLU], scales: NDArray[np.float64]) -> None:
         self.pattern, self._factors, self._scales = pattern, factors, scales
 
     def apply(self, b: Tensor, *, transposed: bool = False) -> Tensor:
-        """Solution for right sides ``(batch, size)``, in their dtype and on their device, without derivatives."""
+        """Solution for right sides ``(batch, size)``, in their dtype and on their device, without derivatives; one matrix serves all."""
         right = b.detach().cpu().double().numpy()
         if not transposed:
             right = right * self._scales
-        x = np.stack([f.solve(r, "T" if transposed else "N") for f, r in zip(self._factors, right, strict=True)])
+        factors = self._factors * len(right) if len(self._factors) == 1 else self._factors
+        x = np.stack([f.solve(r, "T" if transposed else "N") for f, r in zip(factors, right, strict=True)])
         if transposed:
             x *= self._scales
         return torch.from_numpy(x).to(b)
@@ -121,10 +183,12 @@ class _Solve(torch.autograd.Function):
         return entries, adjoint, None
 
 
-def solve(values: Float[Tensor, "batch entries"], b: Float[Tensor, "batch size"], factors: Factors) -> Float[Tensor, "batch size"]:
+def solve(values: Float[Tensor, "matrix entries"], b: Float[Tensor, "batch size"], factors: Factors) -> Float[Tensor, "batch size"]:
     r"""Solve :math:`A x = b` with the factors of ``values``.
 
     Differentiable once: :math:`\partial_b \to \lambda = A^{-T} g` and :math:`\partial_{A_{ij}} \to -\lambda_i x_j` for a gradient ``g``
     of the result. Pass ``values`` detached where the matrix is a constant.
     """
+    if not (torch.is_grad_enabled() and (values.requires_grad or b.requires_grad)):
+        return factors.apply(b)
     return _Solve.apply(values, b, factors)

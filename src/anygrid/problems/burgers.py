@@ -94,6 +94,11 @@ class Burgers(Problem):
         if self.scheme not in _SCHEMES:
             raise UsageError("Burgers(scheme=...)", "a known scheme", repr(self.scheme), did_you_mean(str(self.scheme), _SCHEMES))
 
+    @property
+    def conserved(self) -> tuple[str, ...]:
+        """The equation is a conservation law."""
+        return ("velocity",)
+
     def grid(self, resolution: int | tuple[int, ...]) -> Box:
         """Evenly spaced points ``j / resolution``; 8192 is the published size."""
         return Box.uniform({"x": Periodic()}, resolution)
@@ -139,6 +144,12 @@ class Burgers(Problem):
         """
         box = periodic_box(grid, "Burgers.residual", (1.0,))
         return u - cole_hopf(a[:, 0].double(), box, self.viscosity, self.dt)[:, None].to(u.dtype)
+
+    def correction(
+        self, a: Float[Tensor, "batch 1 *space"], u: Float[Tensor, "batch 1 *space"], grid: Grid
+    ) -> Float[Tensor, "batch 1 *space"]:
+        """The error itself: the residual in Cole-Hopf form is in units of the velocity."""
+        return -self.residual(a, u, grid)
 
     def _plan(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Internal points and steps of each sample, each of shape ``(batch,)``."""

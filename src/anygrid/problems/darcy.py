@@ -10,15 +10,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from anygrid.equations.solution import Scheme, Solution
 from anygrid.errors import GridError, UsageError
 from anygrid.fields import Variable
 from anygrid.grid import Bounded, Box, Grid
-from anygrid.numerics.finite_volume import FaceMean, apply_diffusion, check_vertices, solve_diffusion
+from anygrid.numerics.finite_volume import FaceMean, apply_diffusion, check_vertices, refine_diffusion, solve_diffusion
 from anygrid.numerics.linear_solvers import check_method
 from anygrid.numerics.random_fields import cosine_field
-from anygrid.problems.base import Card, Problem
+from anygrid.numerics.sine_series import difference_symbol, multiply_sines
+from anygrid.problems.base import Card, Problem, Wall, check_tolerance
 
 __all__ = ["Darcy"]
+
+_CHEBYSHEV = 3  # iterations of the estimated error
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,11 @@ class Darcy(Problem):
         if self.modes < 1 or not math.isfinite(self.forcing):
             raise UsageError("Darcy", "modes >= 1 and a finite forcing", f"modes={self.modes}, forcing={self.forcing}")
 
+    @property
+    def walls(self) -> tuple[Wall, ...]:
+        """Zero on all sides."""
+        return tuple(Wall("pressure", axis, side) for axis in ("x", "y") for side in ("lower", "upper"))
+
     def grid(self, resolution: int | tuple[int, ...]) -> Box:
         """Vertices of the unit square, both ends included (421 and 85 are the published sizes: every fifth vertex of one is the other)."""
         return Box.uniform({"x": Bounded(), "y": Bounded()}, resolution)
@@ -104,6 +113,24 @@ class Darcy(Problem):
         box = _check(a, grid, "Darcy.solve")
         return solve_diffusion(a[:, 0], float(self.forcing), box, mean=self.mean, method=self.solver, tolerance=self.tolerance)[:, None]
 
+    def refine(
+        self, a: Float[Tensor, "batch inputs *space"], u: Float[Tensor, "batch outputs *space"], grid: Grid, tolerance: float
+    ) -> Solution:
+        """As :meth:`solve` to the relative residual ``tolerance``, the iterations begun at ``u``.
+
+        Conjugate gradients gain a factor of ``(sqrt(c) + 1) / (sqrt(c) - 1)`` an iteration, ``c = high / low`` (3 for the published
+        coefficients), so that a guess of relative error ``e`` in the energy norm saves about ``log(1 / e) / log 3`` of them. Measured:
+        a surrogate of 0.9 % error in L2 saves 2 of 19 at 1e-8, since slopes are known to it less well than
+        values. The solvers ``cholmod`` and ``superlu`` are direct and save nothing. ``error`` is the relative residual, computed afresh.
+        """
+        check_tolerance(tolerance)
+        box = _check(a, grid, "Darcy.refine")
+        found, error, counts = refine_diffusion(
+            a[:, 0], float(self.forcing), box, u[:, 0], mean=self.mean, method=self.solver, tolerance=tolerance
+        )
+        scheme = Scheme(self.card.solver, "symmetric and positive definite", self.card.order)
+        return Solution(found[:, None], error, max(counts, default=0), scheme, counts)
+
     def residual(
         self, a: Float[Tensor, "batch inputs *space"], u: Float[Tensor, "batch outputs *space"], grid: Grid
     ) -> Float[Tensor, "batch outputs *space"]:
@@ -112,6 +139,33 @@ class Darcy(Problem):
         r = apply_diffusion(a[:, 0], u[:, 0], box, mean=self.mean)
         r[:, 1:-1, 1:-1] -= self.forcing
         return r[:, None]
+
+    def correction(
+        self, a: Float[Tensor, "batch inputs *space"], u: Float[Tensor, "batch outputs *space"], grid: Grid
+    ) -> Float[Tensor, "batch outputs *space"]:
+        r"""Estimate of ``truth - u``, right to 7 % in the energy norm for the published coefficients.
+
+        Three steps of Chebyshev's iteration with the constant coefficient :math:`c = \sqrt{\text{low high}}`, whose inverse is a sine
+        series and with which the equation's eigenvalues lie between ``low / c`` and ``high / c``. Source: Saad, Iterative Methods for
+        Sparse Linear Systems (2003), algorithm 12.1.
+        """
+        box = _check(a, grid, "Darcy.correction")
+        edges = torch.nn.functional.pad(torch.zeros_like(u[..., 1:-1, 1:-1]), (1, 1, 1, 1), value=1.0)
+        inverse = (1 / difference_symbol(box, u.device)).to(u)
+        # The residual of a prediction loses digits to its differences, the iteration does not.
+        r = -self.residual(a.double(), (u * (1 - edges)).double(), box).to(u.dtype) * (1 - edges)
+        a = a.to(u)
+        theta, delta = 0.5 * (self.high + self.low), 0.5 * (self.high - self.low)
+        rho = delta / theta
+        step = multiply_sines(r, inverse) / theta
+        total = step
+        for _ in range(_CHEBYSHEV - 1 if delta else 0):
+            r = r - apply_diffusion(a[:, 0], step[:, 0], box, mean=self.mean)[:, None] * (1 - edges)
+            following = 1 / (2 * theta / delta - rho)
+            step = following * rho * step + 2 * following / delta * multiply_sines(r, inverse)
+            rho = following
+            total = total + step
+        return total - edges * u
 
 
 def _check(a: Tensor, grid: Grid, where: str) -> Box:

@@ -6,14 +6,16 @@ Text survives JSON and TOML, so a problem built from such quantities can be stor
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from anygrid.equations.expressions import FUNCTIONS, OPERATORS
 from anygrid.errors import UsageError, did_you_mean
 from anygrid.grid import Bounded, Grid, Interval, Periodic
 from anygrid.numerics.random_fields import Family, smooth_field
@@ -29,7 +31,7 @@ class Uniform:
     high: float
 
     def __post_init__(self) -> None:
-        _check(self.low < self.high, "Uniform", "low below high", f"{self.low:g}, {self.high:g}")
+        _check(-math.inf < self.low < self.high < math.inf, "Uniform", "finite low below high", f"{self.low:g}, {self.high:g}")
 
     def draw(self, generator: torch.Generator) -> float:
         """One number."""
@@ -44,7 +46,7 @@ class LogUniform:
     high: float
 
     def __post_init__(self) -> None:
-        _check(0 < self.low < self.high, "LogUniform", "0 < low < high", f"{self.low:g}, {self.high:g}")
+        _check(0 < self.low < self.high < math.inf, "LogUniform", "finite 0 < low < high", f"{self.low:g}, {self.high:g}")
 
     def draw(self, generator: torch.Generator) -> float:
         """One number."""
@@ -59,7 +61,8 @@ class Normal:
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.std > 0, "Normal", "a standard deviation above 0", f"{self.std:g}")
+        _check(math.isfinite(self.mean), "Normal", "a finite mean", f"{self.mean:g}")
+        _check(0 < self.std < math.inf, "Normal", "a finite standard deviation above 0", f"{self.std:g}")
 
     def draw(self, generator: torch.Generator) -> float:
         """One number."""
@@ -90,8 +93,9 @@ class RandomField:
     high: float | None = None
 
     def __post_init__(self) -> None:
-        _check(self.length >= 0, "RandomField", "a correlation length of 0 or more", f"{self.length:g}")
-        _check(self.std > 0, "RandomField", "a standard deviation above 0", f"{self.std:g}")
+        _check(0 <= self.length < math.inf, "RandomField", "a finite correlation length of 0 or more", f"{self.length:g}")
+        _check(0 < self.std < math.inf, "RandomField", "a finite standard deviation above 0", f"{self.std:g}")
+        _check(all(math.isfinite(v or 0.0) for v in (self.mean, self.low, self.high)), "RandomField", "finite values", f"{self.mean:g}")
         _check((self.low is None) == (self.high is None), "RandomField", "both low and high, or neither", "one of them")
 
     def draw(self, n: int, grid: Grid, families: tuple[Family, ...], generator: torch.Generator) -> Float[Tensor, "{n} *space"]:
@@ -106,7 +110,8 @@ class RandomField:
 
 Quantity = float | Uniform | LogUniform | Normal | RandomField | str
 _KINDS: dict[str, type] = {"uniform": Uniform, "loguniform": LogUniform, "normal": Normal, "random": RandomField}
-_CALL = re.compile(r"\s*([a-z]+)\s*\(([^()]*)\)\s*$")
+_NAMES = {**_KINDS, "randomfield": RandomField}  # as in Python, where case does not matter
+_CALL = re.compile(r"\s*([A-Za-z]+)\s*\(([^()]*)\)\s*$")
 
 
 def text_of(quantity: Quantity) -> str:
@@ -137,11 +142,18 @@ def read_quantity(text: str) -> Quantity:
     except ValueError:
         pass
     match = _CALL.match(text)
-    if match is None or match[1] not in _KINDS:
+    word = "" if match is None else match[1].lower()
+    if match is None or word not in _NAMES:
+        near = difflib.get_close_matches(word, _NAMES, n=1, cutoff=0.7)
+        if near and word not in FUNCTIONS and word not in OPERATORS:
+            raise UsageError(text, "an expression or a distribution", repr(word), f"did you mean {near[0]!r}?")
         return text
-    kind = _KINDS[match[1]]
+    kind = _NAMES[word]
     names = [f.name for f in fields(kind)]
     values = _arguments(text, match[2], names)
+    missing = [f.name for f in fields(kind) if f.name not in values and f.default is MISSING]
+    if missing:
+        raise UsageError(text, f"arguments {', '.join(names)}", f"no {missing[0]}", f"for example {word}(0, 1)")
     return kind(**values)
 
 
@@ -159,11 +171,12 @@ def read_interval(text: str, where: str) -> Interval:
         For other text.
     """
     match = _CALL.match(text)
-    if match is None or match[1] not in ("periodic", "bounded"):
+    if match is None or match[1].lower() not in ("periodic", "bounded"):
         raise UsageError(where, "periodic(lower, upper) or bounded(lower, upper)", repr(text), "for example periodic(0, 1)")
     values = {"lower": 0.0, "upper": 1.0} | _arguments(text, match[2], ["lower", "upper"])
-    _check(values["lower"] < values["upper"], where, "lower below upper", text)
-    return (Periodic if match[1] == "periodic" else Bounded)(values["lower"], values["upper"])
+    finite = math.isfinite(values["upper"] - values["lower"])
+    _check(finite and values["lower"] < values["upper"], where, "finite lower below upper", text)
+    return (Periodic if match[1].lower() == "periodic" else Bounded)(values["lower"], values["upper"])
 
 
 def _arguments(where: str, text: str, names: list[str]) -> dict[str, float]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import torch
-
-from anygrid.equations.solve import advance
-from anygrid.errors import AnygridError, UsageError, did_you_mean
+from anygrid.errors import UsageError, did_you_mean
 from anygrid.grid import Interval
 from anygrid.problems.distributions import Quantity, interval_text, text_of
 from anygrid.problems.equation import EquationProblem
+from anygrid.problems.natural_step import natural_step
 
 __all__ = ["Equation"]
 
@@ -51,9 +49,11 @@ def Equation(  # noqa: N802 - it reads as the object it makes
     state, unknown
         Names of the unknowns, where they are to be checked.
     units
-        Units of variables; default ``"1"``.
+        Units by name, such as ``{"u": "m s-1", "nu": "m2 s-1", "x": "m", "t": "s"}``: of unknowns, quantities, coordinates and the time.
+        They go into the data, and the terms of an equation must agree where all their units are given; variables without are ``"1"``.
     dt
-        Time from input to output. Default: a round number in which the solution changes by about a third, measured on a few samples.
+        Time from input to output. Default: a round number in which the solution changes by about a third, see
+        :func:`~anygrid.problems.natural_step.natural_step`.
     steps
         Output steps of a trajectory.
     tolerance
@@ -70,7 +70,18 @@ def Equation(  # noqa: N802 - it reads as the object it makes
     if parameters and inputs and len(quantities) < len(parameters) + len(inputs):
         raise UsageError("Equation", "each quantity in parameters or in inputs", "one in both", "remove it from one of them")
     bounded = [name for name, interval in domain.items() if not interval.periodic]
+    if isinstance(boundary, str) and boundary.strip() and not bounded:
+        hint = f"remove it, or declare {next(iter(domain), 'x')} with Bounded(...)"
+        raise UsageError("boundary", "no condition where every axis is periodic", repr(boundary), hint)
     sides = boundary if isinstance(boundary, Mapping) else dict.fromkeys(bounded, boundary or "")
+    for axis, text in sides.items():
+        if not isinstance(text, str) and (len(text) != 2 or not all(isinstance(part, str) for part in text)):
+            raise UsageError(
+                f"boundary of {axis}", "one text, or a pair for the lower and the upper side", repr(text), "write ('u = 0', '')"
+            )
+    for name, unit in (units or {}).items():
+        if not isinstance(unit, str):
+            raise UsageError("Equation(units=...)", "units as text", f"{name} = {unit!r}", f"write {name} = '1' for a pure number")
     problem = EquationProblem(
         texts,
         tuple((name, interval_text(interval)) for name, interval in domain.items()),
@@ -87,25 +98,4 @@ def Equation(  # noqa: N802 - it reads as the object it makes
             raise UsageError("Equation", f"an equation for {name!r}", "none", did_you_mean(name, problem.system.state))
     if problem.system.steady:
         return replace(problem, steps=1)
-    return problem if dt is not None else replace(problem, dt=_natural_step(problem))
-
-
-def _natural_step(problem: EquationProblem) -> float:
-    """A time in which the solution changes by about a third of its size: 1, 2 or 5 times a power of ten."""
-    grid = problem.grid({1: 128, 2: 48, 3: 20}[len(problem.domain)])
-    a = problem.sample(4, grid, torch.Generator().manual_seed(0))
-    a = a.double()
-    start, known, now = a[:, : len(problem.system.state)], problem.quantities_of(a, grid), 0.0
-    u = start
-    size = start.flatten(1).norm(dim=1).clamp(min=1e-30)
-    for time in (m * 10.0**e for e in range(-6, 4) for m in (1, 2, 5)):
-        try:
-            u = advance(problem.system, grid, u, known, time - now, problem.conditions, tolerance=1e-4).u
-        except AnygridError:
-            break  # it blows up: the last time before
-        now = time
-        if float(((u - start).flatten(1).norm(dim=1) / size).median()) > 1 / 3:
-            return time
-    if now == 0:
-        raise UsageError("Equation", "a solution that exists for a while", "one that ends at once", "give dt, or smaller initial values")
-    return now
+    return problem if dt is not None else replace(problem, dt=natural_step(problem))

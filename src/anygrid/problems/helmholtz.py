@@ -16,7 +16,8 @@ from anygrid.fields import Variable
 from anygrid.grid import Bounded, Box, Grid
 from anygrid.numerics.finite_volume import check_vertices
 from anygrid.numerics.random_fields import sine_field
-from anygrid.problems.base import Card, Problem
+from anygrid.numerics.sine_series import multiply_sines
+from anygrid.problems.base import Card, Problem, Wall
 
 __all__ = ["Helmholtz", "nearest_resonance"]
 
@@ -90,6 +91,11 @@ class Helmholtz(Problem):
                 f"there is no bounded solution at a resonance; take k={safe:.8g}, for example",
             )
 
+    @property
+    def walls(self) -> tuple[Wall, ...]:
+        """Zero on all sides."""
+        return tuple(Wall("amplitude", axis, side) for axis in ("x", "y") for side in ("lower", "upper"))
+
     def grid(self, resolution: int | tuple[int, ...]) -> Box:
         """Vertices of the unit square, both ends included."""
         return Box.uniform({"x": Bounded(), "y": Bounded()}, resolution)
@@ -112,7 +118,7 @@ class Helmholtz(Problem):
         symbol = self._symbol(grid, "Helmholtz.solve", a)
         if not bool(torch.isfinite(a).all()):
             raise DataError("Helmholtz.solve", "a finite source", f"{int((~torch.isfinite(a)).sum())} values that are not")
-        return _multiply(a.double(), 1.0 / symbol).to(a.dtype)
+        return multiply_sines(a.double(), 1.0 / symbol).to(a.dtype)
 
     def residual(
         self, a: Float[Tensor, "batch inputs *space"], u: Float[Tensor, "batch outputs *space"], grid: Grid
@@ -121,8 +127,17 @@ class Helmholtz(Problem):
         symbol = self._symbol(grid, "Helmholtz.residual", u).to(u.dtype)
         inner = (..., slice(1, -1), slice(1, -1))
         r = u.clone()
-        r[inner] = _multiply(u, symbol)[inner] - a[inner]
+        r[inner] = multiply_sines(u, symbol)[inner] - a[inner]
         return r
+
+    def correction(
+        self, a: Float[Tensor, "batch inputs *space"], u: Float[Tensor, "batch outputs *space"], grid: Grid
+    ) -> Float[Tensor, "batch outputs *space"]:
+        """The error itself: the equation is linear with constant coefficients, and its inverse is the solver."""
+        inverse = 1.0 / self._symbol(grid, "Helmholtz.correction", u)
+        r = self.residual(a.double(), u.double(), grid)
+        edges = torch.nn.functional.pad(torch.zeros_like(r[..., 1:-1, 1:-1]), (1, 1, 1, 1), value=1.0)
+        return -(multiply_sines(r, inverse) + edges * r).to(u.dtype)
 
     def _symbol(self, grid: Grid, where: str, values: Tensor) -> Tensor:
         box = check_vertices(grid, where)
@@ -153,18 +168,3 @@ def _resonant(wavenumber: float) -> bool:
     m, n = nearest_resonance(wavenumber)
     eigenvalue = math.pi**2 * (m * m + n * n)
     return abs(wavenumber**2 - eigenvalue) < min(_RELATIVE * eigenvalue, _ABSOLUTE)
-
-
-def _multiply(u: Tensor, symbol: Tensor) -> Tensor:
-    """Multiply the sine coefficients of the interior values of ``u``; the result is zero on the boundary."""
-    c = _sine_transform(_sine_transform(u[..., 1:-1, 1:-1], -2), -1)
-    nx, ny = symbol.shape
-    c = c * symbol / (4.0 * (nx + 1) * (ny + 1))
-    return torch.nn.functional.pad(_sine_transform(_sine_transform(c, -2), -1), (1, 1, 1, 1))
-
-
-def _sine_transform(x: Tensor, dim: int) -> Tensor:
-    """``2 sum_m x_m sin(pi (j+1)(m+1) / (M+1))``, the type-1 transform, through the FFT of the odd extension."""
-    zero = torch.zeros_like(x.narrow(dim, 0, 1))
-    odd = torch.cat([zero, x, zero, -x.flip(dim)], dim=dim)
-    return -torch.fft.rfft(odd, dim=dim).imag.narrow(dim, 1, x.shape[dim])

@@ -80,6 +80,11 @@ class KuramotoSivashinsky(Problem):
         if not 0 <= self.spin_up < math.inf:
             raise UsageError("KuramotoSivashinsky(spin_up=...)", "a finite time of at least 0", f"{self.spin_up}")
 
+    @property
+    def conserved(self) -> tuple[str, ...]:
+        """The equation is a conservation law."""
+        return ("u",)
+
     def grid(self, resolution: int | tuple[int, ...]) -> Box:
         """Evenly spaced points ``j * length / resolution``."""
         return Box.uniform({"x": Periodic(0, self.length)}, resolution)
@@ -120,6 +125,12 @@ class KuramotoSivashinsky(Problem):
         tendency = square_flux(box, a.dtype, a.device)
         r_hat = hermite_defect(_linear(box).to(a.device, a.dtype), tendency, to_spectrum(a[:, 0], 1), to_spectrum(u[:, 0], 1), self.dt)
         return from_spectrum(r_hat, box.shape)[:, None]
+
+    def correction(
+        self, a: Float[Tensor, "batch 1 *space"], u: Float[Tensor, "batch 1 *space"], grid: Grid
+    ) -> Float[Tensor, "batch 1 *space"]:
+        """Estimate of ``truth - u``: ``-dt`` times the defect, in which the linear part is exact."""
+        return -self.dt * self.residual(a, u, grid)
 
     def _advance(self, u: Tensor, box: Box, time: float, where: str) -> Tensor:
         count = math.ceil(time / self.step - 1e-9)

@@ -113,6 +113,11 @@ class NavierStokes(Problem):
         length = 50 if self.viscosity >= 1e-3 else 30 if self.viscosity >= 1e-4 else 20
         return max(1, round(length / self.dt))
 
+    @property
+    def conserved(self) -> tuple[str, ...]:
+        """Transport, diffusion and the waves of the forcing have no mean."""
+        return ("vorticity",)
+
     def grid(self, resolution: int | tuple[int, ...]) -> Box:
         """Evenly spaced points ``j / resolution`` along ``x`` and ``y``."""
         return Box.uniform({"x": Periodic(), "y": Periodic()}, resolution)
@@ -160,6 +165,12 @@ class NavierStokes(Problem):
         tendency = _tendency(box, self.forcing, a.dtype, a.device)
         r_hat = hermite_defect(linear, tendency, to_spectrum(a[:, 0], 2), to_spectrum(u[:, 0], 2), self.dt)
         return from_spectrum(r_hat, box.shape)[:, None]
+
+    def correction(
+        self, a: Float[Tensor, "batch 1 *space"], u: Float[Tensor, "batch 1 *space"], grid: Grid
+    ) -> Float[Tensor, "batch 1 *space"]:
+        """Estimate of ``truth - u``: ``-dt`` times the defect, in which the linear part is exact."""
+        return -self.dt * self.residual(a, u, grid)
 
     def _box(self, grid: Grid, where: str) -> Box:
         return periodic_box(grid, where, lengths=(1.0, 1.0))

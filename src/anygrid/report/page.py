@@ -9,11 +9,15 @@ from pathlib import Path
 
 from anygrid.errors import FileError
 from anygrid.evaluate.result import Comparison, Report, duration, grid_name
-from anygrid.report import charts, pictures, tables
+from anygrid.report import charts, long_time, pictures, tables
 from anygrid.report.style import CSS
 
 __all__ = ["page", "write_report"]
 
+_LONG_CAPTION = (
+    "Statistics of long runs: the solver thick, the maps thin. Densities are those of values and of slopes along the first coordinate, "
+    "over the range of the solver's; the autocorrelation is that at a point, averaged over the domain."
+)
 Record = Sequence[Mapping[str, float | None]]
 Facts = Mapping[str, object]
 
@@ -85,6 +89,7 @@ def page(
         _section("Cost against error", cost),
         _section("Error by scale", scale),
         _section("Roll-out", _figure(charts.lead_chart(report), _lead_caption(report)) + tables.leads_table(report)),
+        _section("Chaos and long times", long_time.long_time_tables(report) + _figure(long_time.long_time_chart(report), _LONG_CAPTION)),
         _section("Training", training),
         _cards(report, data_card, model_card),
         _section("How this was measured", "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in report.notes) + "</ul>"),

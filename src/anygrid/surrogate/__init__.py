@@ -2,16 +2,19 @@
 
 from anygrid.surrogate.file import FORMAT_VERSION, read_surrogate, write_surrogate
 from anygrid.surrogate.geometry import grid_from_json, grid_to_json, snap
+from anygrid.surrogate.imposed import Imposed, imposed_by
 from anygrid.surrogate.model import Surrogate
 from anygrid.surrogate.seen import InputRangeWarning, Seen
 
 __all__ = [
     "FORMAT_VERSION",
+    "Imposed",
     "InputRangeWarning",
     "Seen",
     "Surrogate",
     "grid_from_json",
     "grid_to_json",
+    "imposed_by",
     "read_surrogate",
     "snap",
     "write_surrogate",

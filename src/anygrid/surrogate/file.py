@@ -1,7 +1,7 @@
 """The file of a surrogate: safetensors with a JSON header, written in one piece and read without running anything in it.
 
 Layout: a safetensors file whose ``__metadata__`` holds ``format`` ("anygrid surrogate"), ``version`` (an integer), ``header``
-(JSON: operator and its arguments, variables, statistics, grid, dt, inputs seen, provenance, record) and ``sha256`` of header
+(JSON: operator and its arguments, variables, statistics, grid, dt, inputs seen, equation, provenance, record) and ``sha256`` of header
 and weights, so that a damaged file is told from a good one.
 """
 
@@ -24,8 +24,10 @@ from torch import Tensor, nn
 
 from anygrid.errors import AnygridError, FileError, did_you_mean
 from anygrid.fields import Variable
+from anygrid.problems.base import Problem
 from anygrid.statistics import Statistics
 from anygrid.surrogate.geometry import grid_from_json, grid_to_json
+from anygrid.surrogate.imposed import Imposed
 from anygrid.surrogate.model import Surrogate
 from anygrid.surrogate.seen import Seen
 
@@ -42,6 +44,8 @@ _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, Overf
 def write_surrogate(surrogate: Surrogate, path: str | Path) -> None:
     """Write ``surrogate`` to ``path``; the file appears complete or not at all.
 
+    Its equation is stored if it is one of :data:`anygrid.problems.stored.PROBLEMS`; one of your own class is to be set again after reading.
+
     Raises
     ------
     FileError
@@ -57,6 +61,8 @@ def write_surrogate(surrogate: Surrogate, path: str | Path) -> None:
         "dt": surrogate.dt,
         "increment": surrogate.increment,
         "seen": None if surrogate.seen is None else surrogate.seen.to_json(),
+        "imposed": surrogate.imposed.to_json(),
+        "problem": _stored(surrogate.problem),
         "provenance": _plain(surrogate.provenance),
         "record": _plain(surrogate.record),
     }
@@ -75,7 +81,7 @@ def read_surrogate(path: str | Path, operators: Sequence[type[nn.Module]] | None
     ------
     FileError
         For a file that is missing, truncated, damaged, of another kind or from a newer version, that names an unknown
-        operator, or whose weights do not fit the operator.
+        operator or equation, or whose weights do not fit the operator.
     """
     if operators is None:
         from anygrid.operators import OPERATORS  # late, so that a surrogate of one's own operator needs none of ours
@@ -97,6 +103,8 @@ def read_surrogate(path: str | Path, operators: Sequence[type[nn.Module]] | None
             dict(header["provenance"]),
             dict(header["record"]),
             seen,
+            imposed=Imposed.from_json(header["imposed"]) if "imposed" in header else Imposed(),  # absent in older files
+            problem=_problem(header.get("problem"), where),  # likewise
         )
     except FileError:
         raise
@@ -235,6 +243,25 @@ def _build(stored: dict[str, Any], tensors: dict[str, Tensor], operators: Sequen
         operator = cls(**arguments)
     operator.load_state_dict(tensors)
     return operator
+
+
+def _stored(problem: Problem | None) -> dict[str, Any] | None:
+    if problem is None:
+        return None
+    from anygrid.problems.stored import problem_to_json  # late: it reads in every problem, and a surrogate of data alone needs none
+
+    return problem_to_json(problem)
+
+
+def _problem(stored: Any, path: Path) -> Problem | None:
+    if stored is None:
+        return None
+    from anygrid.problems.stored import problem_from_json
+
+    try:
+        return problem_from_json(stored)
+    except FileError as error:
+        _refuse(path, error.expected, error.got, error.hint, error)
 
 
 def _integers(value: Any) -> list[int]:

@@ -17,18 +17,21 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from anygrid.errors import DataError
+from anygrid.equations.solution import Solution
+from anygrid.errors import DataError, UsageError
 from anygrid.fields import Variable
 from anygrid.grid import Grid
 from anygrid.numerics.interpolation import interpolate
+from anygrid.problems.base import Problem
 from anygrid.statistics import Moments, Statistics
+from anygrid.surrogate.imposed import Imposed, check_imposed, impose
 from anygrid.surrogate.predict import predict
 from anygrid.surrogate.seen import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Surrogate"]
+__all__ = ["Surrogate", "equation_of"]
 
 _ROUNDING = 1e-6  # a channel whose deviation is below this part of its mean is constant up to float32 rounding
 
@@ -55,11 +58,16 @@ class Surrogate(nn.Module):
         Range and statistics of the training inputs, for the warning of :meth:`predict`.
     provenance, record
         JSON-able facts on the data and on the training.
+    imposed
+        What the outputs satisfy exactly: see :mod:`anygrid.surrogate.imposed`.
+    problem
+        The equation whose solution map this is, where it is known: for :meth:`refine` and for checks by its residual.
 
     Raises
     ------
     DataError
-        When ``increment`` is asked of statistics without increments, or the statistics have other channels.
+        When ``increment`` is asked of statistics without increments, the statistics have other channels, or what is imposed does not
+        fit the variables and the grid, or the variables of ``problem`` are others.
     """
 
     in_mean: Tensor
@@ -79,6 +87,8 @@ class Surrogate(nn.Module):
         provenance: Mapping[str, Any] | None = None,
         record: Mapping[str, Any] | None = None,
         seen: Seen | None = None,
+        imposed: Imposed = Imposed(),
+        problem: Problem | None = None,
     ) -> None:
         super().__init__()
         self.operator = operator
@@ -93,6 +103,10 @@ class Surrogate(nn.Module):
             raise DataError(
                 "Surrogate", f"statistics of {len(self.inputs)} inputs and {len(self.outputs)} outputs", f"{found[0]} and {found[1]}"
             )
+        check_imposed(imposed, self.inputs, self.outputs, grid)
+        if problem is not None:
+            _check_problem(problem, self.inputs, self.outputs)
+        self.imposed, self.problem = imposed, problem
         names = [v.name for v in self.inputs]
         self.base = tuple(names.index(v.name) if increment and v.name in names else None for v in self.outputs)
         varies = _varies(given)
@@ -107,8 +121,19 @@ class Surrogate(nn.Module):
         self, a: Float[Tensor, "batch inputs *space"], grid: Grid, query: Grid | None = None
     ) -> Float[Tensor, "batch outputs *query"]:
         """Output functions in physical units on ``query`` (default: on ``grid``)."""
+        return impose(self, a, grid, query) if self.imposed else self.add_state(self.operate(a, grid, query), a, grid, query)
+
+    def operate(
+        self, a: Float[Tensor, "batch inputs *space"], grid: Grid, query: Grid | None = None
+    ) -> Float[Tensor, "batch outputs *query"]:
+        """What the operator says, in physical units: outputs, or what they add to the inputs of the same name."""
         u = self.operator((a - _channels(self.in_mean, a)) / _channels(self.in_std, a), grid, query)
-        u = _channels(self.out_mean, u) + _channels(self.out_std, u) * u
+        return _channels(self.out_mean, u) + _channels(self.out_std, u) * u
+
+    def add_state(
+        self, u: Float[Tensor, "batch outputs *query"], a: Float[Tensor, "batch inputs *space"], grid: Grid, query: Grid | None = None
+    ) -> Float[Tensor, "batch outputs *query"]:
+        """``u`` plus, for an evolution by increments, the inputs of the same names, interpolated to ``query``."""
         shared = [k for k, source in enumerate(self.base) if source is not None]
         if not shared:
             return u
@@ -123,6 +148,24 @@ class Surrogate(nn.Module):
         """Outputs for a data set of inputs, as a data set: see :func:`anygrid.surrogate.predict.predict`."""
         return predict(self, ds, grid, rows=rows)
 
+    def refine(self, a: Float[Tensor, "batch inputs *space"], grid: Grid, tolerance: float = 1e-6) -> Solution:
+        """The solver's solution to its tolerance, from the prediction as a guess: see :meth:`anygrid.problems.base.Problem.refine`.
+
+        For data sets there is :func:`anygrid.surrogate.refine.refine`.
+
+        Raises
+        ------
+        UsageError
+            When the surrogate does not know its equation.
+        AnygridError
+            Whatever the solver raises.
+        """
+        problem = equation_of(self, "Surrogate.refine")
+        first = next(self.parameters(), self.in_mean)
+        with torch.no_grad():
+            u = self(a.to(first), grid)
+        return problem.refine(a, u.to(a), grid, tolerance)
+
     def save(self, path: str | Path) -> None:
         """Write the surrogate as one file; see :func:`anygrid.surrogate.file.write_surrogate`."""
         from anygrid.surrogate.file import write_surrogate  # the file knows the class, so the class learns of the file late
@@ -135,6 +178,27 @@ class Surrogate(nn.Module):
         from anygrid.surrogate.file import read_surrogate
 
         return read_surrogate(path, operators)
+
+
+def equation_of(surrogate: Surrogate, where: str) -> Problem:
+    """The equation that a surrogate stands for.
+
+    Raises
+    ------
+    UsageError
+        When it knows none.
+    """
+    if surrogate.problem is None:
+        hint = "train on data that generate wrote, or set surrogate.problem to the problem whose solution map it is"
+        raise UsageError(where, "a surrogate that knows its equation", "one of data alone", hint)
+    return surrogate.problem
+
+
+def _check_problem(problem: Problem, inputs: Sequence[Variable], outputs: Sequence[Variable]) -> None:
+    wanted, found = ([[v.name for v in part] for part in pair] for pair in ((problem.inputs, problem.outputs), (inputs, outputs)))
+    if wanted != found:
+        expected, got = (f"{', '.join(pair[0])} to {', '.join(pair[1])}" for pair in (wanted, found))
+        raise DataError("Surrogate problem", f"a map from {expected}, as the equation has it", got, "name the variables in that order")
 
 
 def _varies(moments: Moments) -> list[bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from anygrid.surrogate.seen import InputRangeWarning
 if TYPE_CHECKING:
     from anygrid.surrogate.model import Surrogate
 
-__all__ = ["predict"]
+__all__ = ["Opened", "open_inputs", "predict"]
 
 _POINTS_AT_ONCE = 1 << 19  # points of a batch: with 64 channels inside an operator, 128 MiB a layer
 
@@ -51,20 +52,9 @@ def predict(surrogate: Surrogate, ds: xr.Dataset, grid: Grid | None = None, *, r
     GridError
         For data on another family of grid, other axes, another periodicity or another extent than the training data.
     """
-    names = [v.name for v in surrogate.inputs]
-    check_units(ds, surrogate.inputs, "predict")
-    data = select(ds, names)
-    space = surrogate.grid.dims if isinstance(surrogate.grid, Box) and set(surrogate.grid.dims) <= set(data.dims) else None
-    layout = find_layout(data, names, space=space)
-    periodic = None
-    if space is not None:
-        periodic = dict(zip(space, (interval.periodic for interval in surrogate.grid.domain), strict=True))
-    found, _ = find_grid(data, names, layout, periodic=periodic)
-    source = snap(found, surrogate.grid, "predict: grid of the data")
+    given = open_inputs(surrogate, ds, "predict")
+    names, source = [v.name for v in surrogate.inputs], given.grid
     target = source if grid is None else _target(grid, surrogate.grid)
-    leading = {d: coordinate(data, d) for d in layout.leading if d in data.dims}
-    if any(data.sizes[d] == 0 for d in leading):
-        raise DataError("predict", "at least one sample", "none")
     rows = rows or max(1, _POINTS_AT_ONCE // max(source.size, target.size))
     device = surrogate.in_mean.device
     parts: list[torch.Tensor] = []
@@ -72,21 +62,60 @@ def predict(surrogate: Surrogate, ds: xr.Dataset, grid: Grid | None = None, *, r
     training = surrogate.training
     surrogate.eval()
     with torch.inference_mode():
-        for block in _blocks(data, list(leading), rows):
-            a = to_tensor(block, surrogate.inputs, layout, found)
+        for a in given.blocks(rows):
             if surrogate.seen is not None:
                 reasons += surrogate.seen.outside(a, source, tuple(names))
             parts += [surrogate(chunk.to(device), source, target).float().cpu() for chunk in a.split(rows)]
     surrogate.train(training)
-    out = to_dataset(torch.cat(parts), surrogate.outputs, target, leading)
-    out = _order(out, data, layout) if grid is None else out
-    extra = {
-        k: c
-        for k, c in ds.coords.items()
-        if k not in out.coords and set(c.dims) <= set(out.dims) and (grid is None or set(c.dims) <= set(leading))
-    }
-    out = out.assign_coords(extra).assign_attrs(_attributes(surrogate))
+    out = given.named(torch.cat(parts), None if grid is None else target).assign_attrs(_attributes(surrogate))
     return _warn(out, reasons)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """Inputs that were found good: their variables, the roles of their dimensions, their grid as read and on the domain of training."""
+
+    surrogate: Surrogate
+    ds: xr.Dataset
+    data: xr.Dataset
+    layout: Layout
+    found: Grid
+    grid: Grid
+    leading: dict[str, xr.DataArray | None]
+
+    def blocks(self, rows: int) -> Iterator[torch.Tensor]:
+        """Inputs ``(rows, channel, *space)``, float32, about so many rows at a time."""
+        for block in _blocks(self.data, list(self.leading), rows):
+            yield to_tensor(block, self.surrogate.inputs, self.layout, self.found)
+
+    def named(self, u: torch.Tensor, target: Grid | None = None) -> xr.Dataset:
+        """Outputs of all rows as a data set, on ``target`` or in the order and with the coordinates of the inputs."""
+        out = to_dataset(u, self.surrogate.outputs, target or self.grid, self.leading)
+        out = _order(out, self.data, self.layout) if target is None else out
+        extra = {
+            k: c
+            for k, c in self.ds.coords.items()
+            if k not in out.coords and set(c.dims) <= set(out.dims) and (target is None or set(c.dims) <= set(self.leading))
+        }
+        return out.assign_coords(extra)
+
+
+def open_inputs(surrogate: Surrogate, ds: xr.Dataset, where: str) -> Opened:
+    """Check a data set of inputs and find its grid; errors as in :func:`predict`."""
+    names = [v.name for v in surrogate.inputs]
+    check_units(ds, surrogate.inputs, where)
+    data = select(ds, names)
+    space = surrogate.grid.dims if isinstance(surrogate.grid, Box) and set(surrogate.grid.dims) <= set(data.dims) else None
+    layout = find_layout(data, names, space=space)
+    periodic = None
+    if space is not None:
+        periodic = dict(zip(space, (interval.periodic for interval in surrogate.grid.domain), strict=True))
+    found, _ = find_grid(data, names, layout, periodic=periodic)
+    source = snap(found, surrogate.grid, f"{where}: grid of the data")
+    leading = {d: coordinate(data, d) for d in layout.leading if d in data.dims}
+    if any(data.sizes[d] == 0 for d in leading):
+        raise DataError(where, "at least one sample", "none")
+    return Opened(surrogate, ds, data, layout, found, source, leading)
 
 
 def _target(grid: Grid, reference: Grid) -> Grid:

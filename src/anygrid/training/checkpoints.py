@@ -99,20 +99,33 @@ class RunFolder:
         for leftover in path.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
 
-    def save(self, state: State, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]) -> None:
+    def save(
+        self,
+        state: State,
+        weights: Mapping[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        best: Mapping[str, Tensor],
+        equations: Mapping[str, Tensor],
+    ) -> None:
         """Write a checkpoint; it replaces the last one only when complete."""
         tensors = {f"weights.{k}": v for k, v in weights.items()} | {f"best.{k}": v for k, v in best.items()}
+        tensors |= {f"equations.{k}": v for k, v in equations.items()}
         for k, entries in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{k}.{name}": value for name, value in entries.items()}
         write_tensors(self.checkpoint, tensors, _FORMAT, _VERSION, state.to_json())
 
-    def load(self, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> tuple[State, dict[str, Tensor]] | None:
-        """Restore weights and optimiser in place; returns the state and the best weights, or ``None`` for a new run."""
+    def load(
+        self, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+    ) -> tuple[State, dict[str, Tensor], dict[str, Tensor]] | None:
+        """Restore weights and optimiser in place; returns the state, the best weights and what the equations remember.
+
+        ``None`` for a new run.
+        """
         if not self.checkpoint.exists():
             self.log.unlink(missing_ok=True)
             return None
         header, tensors = read_tensors(self.checkpoint, _FORMAT, _VERSION)
-        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}}
+        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}, "equations": {}}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             groups[kind][rest] = value
@@ -128,7 +141,7 @@ class RunFolder:
         optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
         state = State.from_json(header)
         self._truncate_log(state.step)
-        return state, groups["best"]
+        return state, groups["best"], groups["equations"]
 
     def write_log(self, row: Mapping[str, Any]) -> None:
         """Append one line to the log."""

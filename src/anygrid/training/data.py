@@ -18,6 +18,7 @@ from anygrid.errors import DataError, UsageError
 from anygrid.fields import Layout
 from anygrid.grid import Grid
 from anygrid.io.pairs import Pairs
+from anygrid.problems.base import Problem
 from anygrid.statistics import Statistics
 from anygrid.surrogate import Seen, grid_to_json, snap
 
@@ -46,6 +47,14 @@ class TrainingData:
     def notes(self) -> list[str]:
         """Sentences on what was inferred from the files, each once."""
         return list(dict.fromkeys(note for pairs in self.groups for note in pairs.notes))
+
+    @property
+    def problem(self) -> Problem | None:
+        """The problem that made the data, where their attributes say so and their variables and their lead are its own."""
+        from anygrid.problems.stored import problem_of  # late: it reads in every problem
+
+        first, stored = self.reference, self.attributes["attributes"]
+        return problem_of(stored, [v.name for v in first.inputs], [v.name for v in first.outputs], first.dt)
 
     def seen(self) -> Seen:
         """Range and statistics of the inputs, the latter from at most 1024 evenly spaced samples."""
@@ -125,5 +134,5 @@ def gather(
 def _plain(sets: Sequence[xr.Dataset]) -> dict[str, Any]:
     """Where the data came from, as far as the files say."""
     sources = [str(ds.encoding["source"]) for ds in sets if "source" in ds.encoding]
-    attributes = {str(k): v for k, v in sets[0].attrs.items() if len(str(v)) <= 1000}
+    attributes = {str(k): v for k, v in sets[0].attrs.items() if len(str(v)) <= 1000 or k == "parameters"}
     return {"sources": sources, "attributes": attributes}

@@ -16,7 +16,8 @@ from anygrid.errors import DataError, UsageError
 from anygrid.fields import Layout
 from anygrid.grid import Grid
 from anygrid.io.source import free_memory
-from anygrid.surrogate import Surrogate
+from anygrid.problems.base import Problem
+from anygrid.surrogate import Imposed, Surrogate, imposed_by
 from anygrid.training.allocator import keep_large_blocks
 from anygrid.training.budget import parse_duration
 from anygrid.training.checkpoints import RunFolder, State, read_run
@@ -25,7 +26,10 @@ from anygrid.training.data import TrainingData, gather
 from anygrid.training.loader import Loader
 from anygrid.training.loop import Trainer
 from anygrid.training.losses import RelativeNorm
+from anygrid.training.physics import Equations, Physics, asked, asked_of_data, completed, limit, unseen
+from anygrid.training.probes import probes, usual_resolution
 from anygrid.training.progress import Listener, Progress
+from anygrid.training.record import inferred, record
 from anygrid.training.schedule import Plan, phases
 from anygrid.training.settings import DEFAULTS, Precision, Settings
 from anygrid.training.symmetries import Symmetry, check_symmetries
@@ -37,11 +41,13 @@ _VALIDATION_ROWS = 512  # held-out samples looked at in one validation, evenly s
 
 
 def fit(
-    data: xr.Dataset | Sequence[xr.Dataset],
-    inputs: str | Sequence[str],
-    outputs: str | Sequence[str],
+    data: xr.Dataset | Sequence[xr.Dataset] | Problem,
+    inputs: str | Sequence[str] | None = None,
+    outputs: str | Sequence[str] | None = None,
     *,
     lead: int | str | None = None,
+    physics: bool | Problem | Physics = False,
+    imposed: Imposed | None = None,
     validation: float | xr.Dataset | Sequence[xr.Dataset] = DEFAULTS.validation,
     budget: float | str | None = None,
     steps: int | None = None,
@@ -71,7 +77,17 @@ def fit(
     Parameters
     ----------
     data
-        One data set, or several on different grids of one domain; a batch holds samples of one grid.
+        One data set, or several on different grids of one domain; a batch holds samples of one grid. Or a problem, with
+        ``physics=True``: then the operator is trained on the equation alone, on inputs from the problem's sampler, and a few solved
+        samples serve for scales and validation only.
+    inputs, outputs
+        Names of variables; not needed where a problem says them.
+    physics
+        The equation that the data obey: its residual, on inputs drawn afresh and on a finer grid, joins the loss. ``True`` takes the
+        problem that wrote the data; see :class:`~anygrid.training.physics.Physics` for grid, batch and weights.
+    imposed
+        What the outputs satisfy exactly; by default what the equation of ``physics`` says of walls and conserved means, else nothing.
+        See :class:`~anygrid.surrogate.Imposed`, also for maps that are to be dissipative.
     lead
         For an evolution: how far ahead the outputs lie, as a number of time indices or a duration such as ``"1month"``.
         Without it the outputs belong to the same sample and time as the inputs.
@@ -133,14 +149,24 @@ def fit(
     """
     tell = listener or _silent
     keep_large_blocks()
-    names = _names(inputs, "inputs"), _names(outputs, "outputs")
     seconds = _length(budget, steps, epochs)
+    use, labels = asked(data, physics), not isinstance(data, Problem)
+    if isinstance(data, Problem):
+        assert use is not None
+        unseen(data, data.grid(17))  # refuses what cannot be trained on before more is solved
+        data = validation = probes(data, use.resolution or usual_resolution(data))
+    names = _variables(inputs, "inputs", use), _variables(outputs, "outputs", use)
+    if use is not None and use.problem.dt is not None and lead is None:
+        lead = 1
     found = gather(data, validation, *names, lead=lead, layout=layout, periodic=periodic, memory_limit=_memory_limit(memory_limit, run))
+    use = asked_of_data(found.problem) if physics is True and labels else use
     first = found.reference
     increment = _increments_vary_less(found, names) if increment is None else increment
     sizes = [batch if batch is not None else max(1, min(DEFAULTS.batch, DEFAULTS.batch_points // p.grid.size)) for p in found.groups]
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     module = _operator(operator, len(names[0]), len(names[1]), first.grid, seed)
+    imposed = (Imposed() if use is None else imposed_by(use.problem)) if imposed is None else imposed
+    use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
     settings = Settings(
         inputs=names[0],
         outputs=names[1],
@@ -157,31 +183,48 @@ def fit(
         seed=seed,
         device=chosen,
         precision=precision,
-        unroll=_unroll(unroll, found),
+        unroll=_unroll(unroll, found) if labels else 1,
         increment=increment,
         gradient=gradient,
         resolutions=tuple((float(f), int(s)) for f, s in resolutions),
         augment=tuple(augment),
         keep_best=keep_best,
         checkpoint_seconds=checkpoint_seconds,
+        physics=None if use is None else use.to_table(),
+        imposed=imposed.to_json() if imposed else None,
+        labels=labels,
     )
     _check(settings, found)
-    inferred = _inferred(settings, found, module, default_length=budget is None and seconds is not None)
-    for text in inferred:
-        tell(Progress(message=text))
 
     model = Surrogate(
-        module, first.inputs, first.outputs, found.statistics, first.grid, first.dt, increment, found.attributes, seen=found.seen()
+        module,
+        first.inputs,
+        first.outputs,
+        found.statistics,
+        first.grid,
+        first.dt,
+        increment,
+        found.attributes,
+        seen=found.seen(),
+        imposed=imposed,
+        problem=found.problem if use is None else use.problem,
     )
     if not model.out_std.any():
         raise DataError("fit", "outputs that change from input to output", "increments that are constant", "train with increment=False")
+    loss = _loss(model, found, gradient)
+    equations = None if use is None else Equations(use, loss, seed, torch.device(chosen), settings.augment)
+    said = inferred(settings, found, module, equations, default_length=budget is None and seconds is not None)
+    if equations is not None:
+        said.append(limit(equations.problem, equations.grid))
+    for text in said:
+        tell(Progress(message=text))
     loader = Loader(found.groups, sizes, seed)
     held_out = Loader(found.held_out, [max(sizes)] * len(found.held_out), seed) if found.held_out else None
     folder = RunFolder(Path(run), {"fit": settings.to_table(), "data": found.fingerprint()}) if run is not None else None
     rows = min(_VALIDATION_ROWS, max((len(p) for p in found.held_out), default=0))
-    trainer = Trainer(model.to(chosen), loader, held_out, _loss(model, found, gradient), settings, folder, tell)
+    trainer = Trainer(model.to(chosen), loader, held_out, loss, settings, folder, tell, equations)
     state = trainer.run(State(_plan(settings, loader), torch.get_num_threads(), validation_rows=rows))
-    model.record.update(_record(settings, state, inferred, model, found))
+    model.record.update(record(settings, state, said, model, found))
     model.cpu().eval()
     if folder:
         model.save(folder.surrogate)
@@ -198,6 +241,19 @@ def _memory_limit(given: int | None, run: str | Path | None) -> int:
 
 def _silent(progress: Progress) -> None:
     """Listen to nothing."""
+
+
+def _variables(names: str | Sequence[str] | None, what: str, use: Physics | None) -> tuple[str, ...]:
+    """Names as said, or those of the problem; both must agree, since its equation takes the channels in its own order."""
+    own = None if use is None else tuple(v.name for v in (use.problem.inputs if what == "inputs" else use.problem.outputs))
+    if names is None:
+        if own is None:
+            raise UsageError("fit", f"{what}", "none", "name variables of the data set")
+        return own
+    listed = _names(names, what)
+    if own is not None and listed != own:
+        raise UsageError(what, f"the problem's {what} {', '.join(own)}", ", ".join(listed), "leave them out, or leave out physics")
+    return listed
 
 
 def _names(names: str | Sequence[str], what: str) -> tuple[str, ...]:
@@ -282,21 +338,6 @@ def _check(settings: Settings, found: TrainingData) -> None:
             coarse_grid(pairs.grid, stride)
 
 
-def _inferred(settings: Settings, found: TrainingData, module: nn.Module, *, default_length: bool) -> list[str]:
-    first = found.reference
-    counts = [f"{len(p)} samples on {'x'.join(map(str, p.grid.shape))}" for p in found.groups]
-    said = [*found.notes, f"{' and '.join(counts)}; {sum(len(p) for p in found.held_out)} held out"]
-    if default_length:
-        said.append(f"no length given: a budget of {DEFAULTS.budget:g} s")
-    if first.evolution:
-        what = "increments" if settings.increment else "states"
-        said.append(f"evolution by {first.dt or 'one lead'}: predicting {what}, rolled out over {settings.unroll} leads at the end")
-    said.append(f"operator {settings.operator} with {sum(p.numel() for p in module.parameters()):,} parameters")
-    batch = ", ".join(str(n) for n in dict.fromkeys(settings.batch))
-    said.append(f"batch {batch}, device {settings.device}, {settings.precision}")
-    return said
-
-
 def _loss(model: Surrogate, found: TrainingData, gradient: float) -> RelativeNorm:
     """Loss with channels scaled like the operator's output, and the root mean square of the outputs as the typical norm."""
     outputs = found.statistics.outputs
@@ -313,24 +354,3 @@ def _plan(settings: Settings, loader: Loader) -> Plan:
         return plan.stepped(settings.steps)
     assert settings.epochs is not None
     return plan.stepped(max(1, round(settings.epochs * len(loader.epoch(0, 1)))))
-
-
-def _record(settings: Settings, state: State, inferred: list[str], model: Surrogate, found: TrainingData) -> dict[str, Any]:
-    held_out = bool(found.held_out)
-    return {
-        "settings": settings.to_table(),
-        "data": found.fingerprint(),
-        "inferred": inferred + state.notes,
-        "steps": state.step,
-        "samples": state.samples,
-        "seconds": state.seconds,
-        "seconds_waiting_for_data": state.waited,
-        "plan": state.plan.to_json(),
-        "history": state.history,
-        "validation_error": state.validation if held_out else None,
-        "validation_samples": state.validation_rows * len(found.held_out),
-        "best_step": state.best_step if settings.keep_best else None,
-        "parameters": sum(p.numel() for p in model.operator.parameters()),
-        "torch": torch.__version__,
-        "threads": state.threads,
-    }

@@ -53,6 +53,16 @@ class RelativeNorm:
         # The square root has no slope at 0: an error of 1e-12 relative is as good as none in float32.
         return (error / truth.clamp_min(max(self.floor**2, 1e-30))).clamp_min(1e-24).sqrt()
 
+    def by_channel(
+        self, error: Float[Tensor, "batch channel *space"], u: Float[Tensor, "batch channel *space"], grid: Grid
+    ) -> Float[Tensor, "batch channel"]:
+        """Norm of each channel of an error, relative to the norm of the whole of ``u``."""
+        inverse = self.inverse.to(device=u.device, dtype=u.dtype).view(1, -1, *(1,) * (u.ndim - 2))
+        whole = self._square(u * inverse, grid).clamp_min(max(self.floor**2, 1e-30))
+        scaled = error * inverse
+        each = torch.stack([self._square(scaled[:, k : k + 1], grid) for k in range(u.shape[1])], 1)
+        return (each / whole[:, None]).clamp_min(1e-24).sqrt()
+
     def __call__(self, u: Float[Tensor, "batch channel *space"], v: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, ""]:
         """Mean of :meth:`per_sample`."""
         return self.per_sample(u, v, grid).mean()

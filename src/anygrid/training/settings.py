@@ -67,13 +67,20 @@ class Settings:
     augment: tuple[Symmetry, ...]
     keep_best: bool
     checkpoint_seconds: float
+    physics: Mapping[str, Any] | None
+    labels: bool
+    imposed: Mapping[str, Any] | None
 
     def to_table(self) -> dict[str, Any]:
         """Table for ``run.toml``; TOML has no null, so what is not set is left out."""
         table = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        if self.imposed is not None:
+            table["imposed"] = {k: list(v) if isinstance(v, tuple) else v for k, v in self.imposed.items() if v is not None}
         table["operator_arguments"] = {k: v for k, v in self.operator_arguments.items() if v is not None}
         table["resolutions"] = [list(pair) for pair in self.resolutions]
         table["augment"] = [{"kind": type(s).__name__.lower(), **asdict(s)} for s in self.augment]
+        if self.labels:
+            del table["labels"]  # as in runs from before there was a choice
         return {k: list(v) if isinstance(v, tuple) else v for k, v in table.items()}
 
     @staticmethod

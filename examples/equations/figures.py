@@ -32,6 +32,15 @@ def panels(problem, surrogate: Surrogate, resolution: int):
     return [("start", truth[:1]), ("truth", truth), ("operator", found)]
 
 
+def _extent(problem, lower: float, upper: float):
+    """Edges and names of the two axes of a panel: time and the first axis, or two axes of space."""
+    names = [name for name, _ in problem.domain]
+    if problem.dt is not None:
+        return (0, LEADS * problem.dt, lower, upper), ("t", names[0])
+    second = problem.intervals[names[1]]
+    return (lower, upper, second.lower, second.upper), (names[0], names[1])
+
+
 def main(equation: str, run: str, output: str) -> None:
     """Draw the panels side by side, in one colour scale for truth and operator."""
     problem = make_equation(equation_text(Path(equation)))
@@ -41,13 +50,19 @@ def main(equation: str, run: str, output: str) -> None:
     low, high = float(fields[1][1].min()), float(fields[1][1].max())
     figure, axes = plt.subplots(1, 4, figsize=(10, 2.4), constrained_layout=True)
     for axis, (title, field) in zip(axes, fields, strict=True):
+        first = next(iter(problem.domain))[0]
+        lower, upper = problem.intervals[first].lower, problem.intervals[first].upper
         if len(field) == 1:
-            axis.plot(field[0])
+            axis.plot(torch.linspace(lower, upper, field.shape[1]), field[0])
+            axis.set_xlabel(first, fontsize=8)
         else:
             bound = float(field.abs().max())
             limits = (low, high) if title in ("truth", "operator") else (-bound, bound) if "-" in title else (None, None)
             colours = "RdBu_r" if "-" in title else "viridis"
-            image = axis.imshow(field.T, origin="lower", aspect="auto", vmin=limits[0], vmax=limits[1], cmap=colours)
+            extent, names = _extent(problem, lower, upper)
+            image = axis.imshow(field.T, origin="lower", aspect="auto", vmin=limits[0], vmax=limits[1], cmap=colours, extent=extent)
+            axis.set_xlabel(names[0], fontsize=8)
+            axis.set_ylabel(names[1], fontsize=8)
             figure.colorbar(image, ax=axis)
         axis.set_title(title, fontsize=9)
         axis.tick_params(labelsize=6)

@@ -90,3 +90,32 @@ def test_a_broken_file_is_an_error_that_says_where(file, capsys, old, new, match
     assert match in err
     assert "hint" in err
     assert "Traceback" not in err
+
+
+def test_fit_takes_the_equation_beside_data_and_its_run_toml_holds_it(file, capsys):
+    call(capsys, "generate", file, "-n", "3", "--resolution", "32", "-o", "data.zarr", "--workers", "0")
+    code, _, err = call(capsys, "fit", "data.zarr", "--physics", file, "--steps", "2", "-o", "s.anygrid")
+    assert code == 0
+    assert "equation on 64, " in err
+    assert "imposed exactly: the mean of u" in err
+    file.unlink()
+    assert "c*u_x" in tomllib.loads((file.parent / "runs" / "s" / "run.toml").read_text())["request"]["physics"]
+    code, out, _ = call(capsys, "refine", "s.anygrid", "data.zarr", "--select", "time=0", "-o", "exact.nc", "--json")
+    assert code == 0
+    assert json.loads(out)["solver_error"] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--physics", "none.toml"), "no such file"),
+        (("--physics", "kdvv"), "did you mean 'kdv'?"),
+        (("--physics", "data"), "--inputs"),
+        (("--physics", "darcy"), "permeability"),
+    ],
+)
+def test_fit_refuses_equations_that_do_not_fit(file, capsys, words, said):
+    call(capsys, "generate", file, "-n", "3", "--resolution", "32", "-o", "data.zarr", "--workers", "0")
+    code, _, err = call(capsys, "fit", "data.zarr", "--steps", "2", *words)
+    assert code == 2
+    assert said in err

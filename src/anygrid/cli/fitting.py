@@ -129,6 +129,7 @@ def run_fit(request: FitRequest, folder: Path, target: Path | None, overwrite: b
     if request.budget is not None:
         parse_duration(request.budget, "--budget")
     arguments = _arguments(request)
+    physics = _problem(request.physics)
     data = opened(request.data, request.select)
     if request.validation is not None:
         part = _number(request.validation)
@@ -144,7 +145,7 @@ def run_fit(request: FitRequest, folder: Path, target: Path | None, overwrite: b
             data,
             request.inputs or None,
             request.outputs or None,
-            physics=_problem(request.physics),
+            physics=physics,
             lead=request.lead,
             layout=layout,
             run=folder,
@@ -180,6 +181,8 @@ def _equation_text(physics: str | None) -> str | None:
     """The table of an equation's file, so that the run is repeated as it was; names stay."""
     if physics is None or not physics.endswith(".toml"):
         return physics
+    if not Path(physics).is_file():
+        raise UsageError(f"--physics {physics}", "a TOML file with an [equation]", "no such file", "see `anygrid problems` for examples")
     text = equation_text(Path(physics))
     if not text:
         raise UsageError(f"--physics {physics}", "a file with an [equation]", "none in it", "see `anygrid problems`")

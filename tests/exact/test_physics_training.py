@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,16 @@ import torch
 import xarray as xr
 
 import anygrid as ag
-from anygrid.errors import UsageError
+from anygrid.errors import GridError, UsageError
 from anygrid.evaluate import TEST_SEED
+from anygrid.io.pairs import Pairs
 from anygrid.io.store import generate
 from anygrid.numerics.seeds import sample_generator
 from anygrid.operators import FNO
 from anygrid.problems.base import Problem
 from anygrid.surrogate import Surrogate
 from anygrid.training import AugmentedLagrangian, GradientNorm, Physics, fine_tune, fit
-from anygrid.training.physics import Equations
+from anygrid.training.physics import Equations, check_data
 
 POISSON = ag.Equation("-u_xx = f", {"x": ag.Bounded()}, inputs={"f": ag.RandomField(length=0.2)}, boundary="u = 0", unknown="u")
 DECAY = ag.Equation("u_t = 0.01*u_xx - u**3", {"x": ag.Periodic()}, initial={"u": ag.RandomField(length=0.3, std=0.4)}, dt=0.2, steps=6)
@@ -131,6 +133,13 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     few.attrs.clear()  # data that do not say what made them
     with pytest.raises(UsageError, match="physics=problem"):
         fit(few, ["f"], ["u"], physics=True)
+    with pytest.raises(GridError, match="grid of the equation"):
+        fit(few, physics=replace(POISSON, domain=(("x", "bounded(0, 2)"),)))
+    generate(DECAY, 3, 16, tmp_path / "d.zarr", workers=0, label_check=0)
+    with pytest.raises(UsageError, match="give lead= for an evolution only"):
+        check_data(POISSON, Pairs(xr.open_zarr(tmp_path / "d.zarr"), ["u"], ["u"], lead=1))
+    with pytest.raises(UsageError, match=r"step 0\.1"):
+        fit(xr.open_zarr(tmp_path / "d.zarr"), physics=replace(DECAY, dt=0.1))
     with pytest.raises(UsageError, match="leave them out"):
         fit(few, ["u"], ["f"], physics=POISSON)
     with pytest.raises(UsageError, match="one problem"):

@@ -26,7 +26,7 @@ from anygrid.training.data import TrainingData, gather
 from anygrid.training.loader import Loader
 from anygrid.training.loop import Trainer
 from anygrid.training.losses import RelativeNorm
-from anygrid.training.physics import Equations, Physics, asked, asked_of_data, completed, limit, unseen
+from anygrid.training.physics import Equations, Physics, asked, asked_of_data, check_data, completed, limit, unseen
 from anygrid.training.probes import probes, usual_resolution
 from anygrid.training.progress import Listener, Progress
 from anygrid.training.record import inferred, record
@@ -161,6 +161,8 @@ def fit(
     found = gather(data, validation, *names, lead=lead, layout=layout, periodic=periodic, memory_limit=_memory_limit(memory_limit, run))
     use = asked_of_data(found.problem) if physics is True and labels else use
     first = found.reference
+    if use is not None:
+        check_data(use.problem, first)
     increment = _increments_vary_less(found, names) if increment is None else increment
     sizes = [batch if batch is not None else max(1, min(DEFAULTS.batch, DEFAULTS.batch_points // p.grid.size)) for p in found.groups]
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -22,14 +22,16 @@ from torch import Tensor
 
 from anygrid.errors import UsageError
 from anygrid.grid import Grid
+from anygrid.io.pairs import Pairs
 from anygrid.maps import Map
 from anygrid.numerics.seeds import sample_generator, sample_seed
 from anygrid.problems.base import Problem
+from anygrid.surrogate import snap
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.symmetries import Symmetry, apply_symmetries
 from anygrid.training.weighting import AugmentedLagrangian, Weighting
 
-__all__ = ["Equations", "Physics", "asked", "asked_of_data", "completed", "limit", "unseen"]
+__all__ = ["Equations", "Physics", "asked", "asked_of_data", "check_data", "completed", "limit", "unseen"]
 
 # Seeds of data are small integers chosen by people; those of the evaluation begin at 7.4e9.
 _SEED = 5_300_000_023
@@ -37,6 +39,7 @@ _POOL = 4  # batches of states kept of an evolution
 _STOCK = 1 << 26  # values of inputs that are drawn once and used again, for drawing may cost as much as a step
 _LARGEST_STOCK = 1024
 _BLIND = 0.02  # from where on the defect of a step is worth a word
+_STEP = 1e-6  # relative: a step in a file is written with ten digits
 _ASTRAY = 0.3  # estimated relative error of a step beyond which a trajectory is begun anew
 
 Resolution = int | tuple[int, ...]
@@ -119,17 +122,6 @@ class Equations:
         if self.evolution:
             self._continue(rows, a, u.detach(), each.detach().square().sum(1).sqrt())
         return each.mean(0)
-
-    def estimate(self, model: Map, count: int) -> float:
-        """Estimated relative error over ``count`` inputs that no step draws."""
-        total = 0.0
-        with torch.no_grad():
-            for first in range(0, count, self.batch):
-                a = self._draw(range(first, min(count, first + self.batch)), _SEED + 1 + self.seed).to(self.device)
-                u = model(a, self.grid).float()
-                each = self.loss.by_channel(self.problem.correction(a, u, self.grid), u, self.grid)
-                total += float(each.square().sum(1).sqrt().sum())
-        return total / count
 
     def tensors(self) -> dict[str, Tensor]:
         """What the next step depends on."""
@@ -222,6 +214,34 @@ def limit(problem: Problem, grid: Grid) -> str:
     blind = unseen(problem, grid)
     said = f"the equation sees an error of {blind:.2g} in solved samples: more accurate it cannot make the operator"
     return said + ("; a shorter dt would" if problem.dt is not None and blind > _BLIND else "")
+
+
+def check_data(problem: Problem, data: Pairs) -> None:
+    """Refuse data that cannot be solutions of the equation.
+
+    Raises
+    ------
+    UsageError
+        For a lead other than the problem's step, and for one kind of map where the other is meant.
+    GridError
+        For another domain.
+    """
+    if data.evolution != (problem.dt is not None):
+        kinds = ("a steady equation", "an evolution")
+        got = f"{kinds[data.evolution]} in the data, {kinds[not data.evolution]} in physics"
+        raise UsageError("fit(physics=...)", "one kind of equation", got, "give lead= for an evolution only")
+    words = (data.dt or "").split()
+    if problem.dt is not None and words and _number(words[0]) is not None and abs(float(words[0]) / problem.dt - 1) > _STEP:
+        hint = f"choose the lead, or give the equation dt={words[0]}"
+        raise UsageError("fit(physics=...)", f"a lead of the equation's step {problem.dt:g}", str(data.dt), hint)
+    snap(problem.grid(data.grid.shape), data.grid, "fit: grid of the equation")
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
 
 
 def completed(physics: Physics, shape: tuple[int, ...], points: int, *, labels: bool) -> Physics:

@@ -292,7 +292,7 @@ def main() -> None:
         if not options.only:
             result["tasks"][name] = task_result(task, folder)
             path.write_text(json.dumps(result, indent=1) + "\n")
-            figure(result, path.with_suffix(".png"))
+            figure(result, Path(__file__).parents[2] / "docs" / "figures" / "chaos.png")
 
 
 if __name__ == "__main__":

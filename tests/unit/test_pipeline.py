@@ -132,3 +132,18 @@ def test_every_problem_runs(tmp_path, capsys, words):
     found = json.loads((tmp_path / "r" / "metrics.json").read_text())
     assert bool(found["leads"]) == (len(words) > 3)  # a trajectory of more than one step
     assert any(s["name"] == "solver" for s in found["scores"])
+
+
+@pytest.mark.parametrize("words", [("-n", "0"), ("-n", "6", "--physics")], ids=["no data", "data and equation"])
+def test_the_equation_joins_the_training(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ("--resolution", "17", "--resolutions", "17", "--test", "2", "--steps", "2", "--timing", "0.1", "--workers", "0")
+    code, out, err = call(capsys, "run", "poisson", *small, *words, "--operator", "fno", "--width", "4", "--modes", "5", "--depth", "1")
+    assert code == 0, err
+    assert "imposed exactly: u = 0" in err
+    alone = words == ("-n", "0")
+    assert ("the equation alone on 17, no labels" in err) == alone
+    assert ("equation on 17x17" in err) == alone
+    assert ("equation on 33x33" in err) != alone
+    assert ("data.zarr" in {path.name for path in (tmp_path / "runs" / "poisson").iterdir()}) != alone
+    assert "solver" in out

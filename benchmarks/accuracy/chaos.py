@@ -28,19 +28,15 @@ import torch
 from chaos_runs import TASKS, TEST, Task, folder_of, long_trajectory, reference, say, starts, trained, trajectories
 from torch import Tensor
 
-from anygrid.grid import Grid
 from anygrid.maps import Map
 from anygrid.metrics.errors import estimate, relative_l2
 from anygrid.metrics.invariants import against_noise, compare, in_blocks, invariants, measures_of
 from anygrid.metrics.predictability import perturbed_run, valid_prediction_time
-from anygrid.surrogate import Surrogate
-from anygrid.surrogate.imposed import Imposed
+from anygrid.surrogate import Imposed, Surrogate, confined
 
 HERE = Path(__file__).resolve().parent
 EXPONENT_TIME = {"KuramotoSivashinsky": 2000, "EquationProblem": 400}  # steps of the two-trajectory method
-BEYOND = 1e-6  # of the energy of training states: waves that hold less are not the operator's to make
-LONG = "long-band-limited"
-MARGIN = 1.2  # radius of the ball over the largest norm of a training state
+LONG = "long-confined"
 
 
 def _once(path: Path, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -109,55 +105,31 @@ def candidate(task: Task, folder: Path, gradient: float, seed: int, lyapunov: fl
     return found
 
 
-def highest_wave(task: Task, folder: Path) -> int:
-    """Largest mode number along an axis below which training states hold all but ``BEYOND`` of their energy."""
-    grid, u = task.problem.grid(task.kept), trajectories(task, "train", folder).flatten(0, 1)
-    dims = tuple(range(-grid.ndim, 0))
-    power = torch.fft.fftn(u - u.mean(dims, keepdim=True), dim=dims).abs().square().double().mean((0, 1))
-    size = (torch.fft.fftfreq(task.kept) * task.kept).abs()
-    largest = torch.stack(torch.meshgrid([size] * grid.ndim, indexing="ij")).amax(0)
-    return next(m for m in range(1, task.kept // 2 + 1) if float(power[largest > m].sum() / power.sum()) < BEYOND)
-
-
-def dissipative(task: Task, folder: Path, gradient: float, seed: int) -> tuple[Map, Surrogate, int]:
-    """The operator with conserved means, contracting outside of the ball of the training states, without waves that those do not have.
-
-    Returns the map, the operator inside it, and the highest mode number that is kept.
-    """
-    surrogate = trained(task, folder, gradient, seed)
-    u = trajectories(task, "train", folder).flatten(0, 1)
-    u = u - u.flatten(2).mean(2).view(*u.shape[:2], *(1,) * (u.ndim - 2))
-    size = (u / surrogate.in_std.view(1, -1, *(1,) * (u.ndim - 2))).square().flatten(1).mean(1).sqrt().max()
-    surrogate.imposed = Imposed(conserved=tuple(task.problem.conserved), radius=round(MARGIN * float(size), 3))
-    highest, dims = highest_wave(task, folder), tuple(range(-task.problem.grid(task.kept).ndim, 0))
-    size = (torch.fft.fftfreq(task.kept) * task.kept).abs()
-    kept = torch.stack(torch.meshgrid([size] * len(dims), indexing="ij")).amax(0) <= highest
-
-    def band_limited(a: Tensor, grid: Grid) -> Tensor:
-        return torch.fft.ifftn(torch.fft.fftn(surrogate(a, grid), dim=dims) * kept, dim=dims).real
-
-    return band_limited, surrogate, highest
+def dissipative(task: Task, folder: Path, gradient: float, seed: int) -> Surrogate:
+    """The operator kept to its training states: conserved means, contraction outside their ball, no waves that they do not have."""
+    surrogate, grid = trained(task, folder, gradient, seed), task.problem.grid(task.kept)
+    states = ((part, grid) for part in trajectories(task, "train", folder).flatten(0, 1).split(512))
+    moments = surrogate.statistics.inputs
+    surrogate.imposed = confined(Imposed(conserved=task.problem.conserved), states, [v.name for v in surrogate.outputs], moments)
+    return surrogate
 
 
 def long_run(task: Task, folder: Path, gradient: float, seed: int) -> dict[str, Any]:
     """Does it stay? From test states and from ten times those, with and without the ball."""
     grid, run = task.problem.grid(task.kept), folder_of(folder, gradient, seed)
-    (map_, surrogate, highest), plain = dissipative(task, folder, gradient, seed), trained(task, folder, gradient, seed)
+    surrogate, plain = dissipative(task, folder, gradient, seed), trained(task, folder, gradient, seed)
     start = trajectories(task, "test", folder)[: task.starts, -1]
     start = torch.cat([start, 10 * start])
-    states, largest = long_trajectory(map_, start, grid, task, task.long_steps, run / LONG)
+    states, largest = long_trajectory(surrogate, start, grid, task, task.long_steps, run / LONG)
     usual = float(trajectories(task, "train", folder).abs().max())
     bare, steps = start, 0
     with torch.no_grad():
         while steps < 1000 and bool(torch.isfinite(bare).all()) and float(bare.abs().max()) < 1e6:
             bare, steps = plain(bare, grid), steps + 1
     left = (~(largest <= 1.5 * usual)).any(0)
-    assert surrogate.imposed.radius is not None
     return {
-        "radius": surrogate.imposed.radius,
-        "highest_wave": highest,
-        "test": _summary(map_, task, folder),
-        "conserved": list(surrogate.imposed.conserved),
+        "imposed": surrogate.imposed.to_json(),
+        "test": _summary(surrogate, task, folder),
         "steps": largest.shape[1],
         "starts": f"{task.starts} test states and 10 times those",
         "finite": bool(np.isfinite(largest).all() and torch.isfinite(states).all()),
@@ -172,7 +144,7 @@ def long_run(task: Task, folder: Path, gradient: float, seed: int) -> dict[str, 
 def statistics(task: Task, folder: Path, gradient: float, seed: int, exponents: list[float]) -> dict[str, Any]:
     """Distances of the invariant statistics of the long run from those of the solver, beside the solver's own noise."""
     truth = reference(task, folder)
-    map_, _, _ = dissipative(task, folder, gradient, seed)
+    map_ = dissipative(task, folder, gradient, seed)
     grid = task.problem.grid(task.kept)
     states = long_trajectory(map_, truth[:0, 0], grid, task, 0, folder_of(folder, gradient, seed) / LONG)[0]
     states = states[:, 1000 // task.every :]

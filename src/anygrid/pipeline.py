@@ -53,6 +53,9 @@ class Recipe:
         Evaluation: fresh samples, resolutions, steps of the roll-outs.
     reference
         Resolution of the truth; by default at least twice the finest resolution evaluated.
+    confine, long_steps
+        For chaotic evolutions: whether roll-outs are kept to the training data, and steps of the long runs whose statistics are
+        compared with the solver's (0: none).
     timing
         Seconds for timing surrogate and solver.
     augment
@@ -73,6 +76,8 @@ class Recipe:
     seed: int = 0
     augment: tuple[Symmetry, ...] = ()
     physics: bool = False
+    confine: bool = False
+    long_steps: int = 0
 
 
 # Sized so that the whole job stays below six minutes on two cores; docs/problems says what the published recipes take.
@@ -199,6 +204,7 @@ def run(
             operator=operator,
             seed=recipe.seed,
             augment=recipe.augment,
+            confine=recipe.confine,
             run=folder,
             listener=watcher.trained,
             **length,
@@ -217,6 +223,7 @@ def run(
         headline=None if data is not None or kept not in recipe.resolutions else kept,
         costs=Costs(data_seconds, float(surrogate.record["seconds"])),
         steps=recipe.lead_steps,
+        long_steps=recipe.long_steps,
         timing_seconds=recipe.timing,
         say=watcher.stage,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,6 +66,11 @@ class Moments:
         low, high = np.minimum(self.minimum, other.minimum), np.maximum(self.maximum, other.maximum)
         columns = (tuple(v.tolist()) for v in (mean, deviation, low, high))
         return Moments(n, *columns)
+
+    def pick(self, channels: Sequence[int]) -> Moments:
+        """Moments of these channels, in this order."""
+        columns = (tuple(values[k] for k in channels) for values in (self.mean, self.deviation, self.minimum, self.maximum))
+        return Moments(self.count, *columns)
 
     @property
     def std(self) -> tuple[float, ...]:

@@ -147,3 +147,26 @@ def test_the_equation_joins_the_training(words, tmp_path, monkeypatch, capsys):
     assert ("equation on 33x33" in err) != alone
     assert ("data.zarr" in {path.name for path in (tmp_path / "runs" / "poisson").iterdir()}) != alone
     assert "solver" in out
+
+
+def test_confinement_and_long_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ("-n", "3", "--trajectory", "4", "--resolution", "16", "--test", "2", "--steps", "2", "--timing", "0.1", "--workers", "0")
+    fno = ("--operator", "fno", "--width", "4", "--modes", "5", "--depth", "1")
+    code, _, err = call(capsys, "run", "heat", *small, *fno, "--confine", "--long-steps", "64")
+    assert code == 0, err
+    assert "contraction beyond" in err
+    assert "no waves above" in err
+    assert "Not chaotic" in (tmp_path / "runs" / "heat" / "metrics.json").read_text()
+    settings = (tmp_path / "runs" / "heat" / "run.toml").read_text()
+    assert "confine = true" in settings
+    assert "long_steps = 64" in settings
+    again = ("evaluate", "runs/heat/surrogate.anygrid", "heat", "-n", "2", "--timing", "0", "--resolutions", "16", "--json")
+    assert "Not chaotic" in call(capsys, *again, "--long-steps", "64")[1]
+    assert "Not chaotic" not in call(capsys, *again)[1]
+    code, _, err = call(capsys, "run", "heat", "--long-steps", "-1")
+    assert code == 2
+    assert "--long-steps" in err
+    code, _, err = call(capsys, "run", "poisson", *(w for w in small if w not in ("--trajectory", "4")), *fno, "--confine", "--out", "p")
+    assert code == 2
+    assert "confine" in err

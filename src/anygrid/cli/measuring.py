@@ -24,7 +24,7 @@ __all__ = ["evaluate", "print_report", "report"]
 
 def evaluate(
     surrogate: Annotated[Path, typer.Argument(help="A surrogate that `anygrid fit` wrote.")],
-    test: Annotated[list[str], typer.Argument(help="Test data (files, folders, quoted globs), or the name of a problem to solve.")],
+    test: Annotated[list[str], typer.Argument(help="Test data (files, folders, globs), or a problem to solve: its name or TOML file.")],
     resolutions: Annotated[list[str] | None, typer.Option(help="Where to evaluate: 48x96,24x48; default: as the data are.")] = None,
     train: Annotated[list[str] | None, typer.Option(help="The training data, for the mean and the nearest training sample.")] = None,
     select: Annotated[list[str] | None, typer.Option(help="Use only a part of the test data: time=2006:2013.")] = None,
@@ -32,6 +32,7 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(help="Write report.html and metrics.json into this folder.")] = None,
     n: Annotated[int, typer.Option("-n", "--samples", help="Number of test samples.")] = 32,
     steps: Annotated[int | None, typer.Option(help="Steps of the roll-outs.")] = None,
+    long_steps: Annotated[int, typer.Option(help="Steps of long runs, for the statistics of chaos; 0: none.")] = 0,
     timing: Annotated[float, typer.Option(help="Seconds for timing; 0: none.")] = 10.0,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the problem, such as viscosity=1e-4.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything measured as JSON.")] = False,
@@ -48,7 +49,7 @@ def evaluate(
 
     model = read_surrogate(surrogate)
     subject: Any
-    if len(test) == 1 and not Path(test[0]).exists() and test[0].lower().replace("_", "-") in names.problem_classes():
+    if len(test) == 1 and names.is_problem(test[0]):
         subject = names.make_problem(test[0], settings or [])
         attributes: dict[str, Any] = {}
     else:
@@ -65,6 +66,7 @@ def evaluate(
             n=n,
             training=training,
             steps=steps,
+            long_steps=long_steps,
             timing=timing > 0,
             timing_seconds=timing or 1.0,
             say=talk.stage,

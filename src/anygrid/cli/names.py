@@ -25,6 +25,7 @@ __all__ = [
     "catalogue",
     "equation_texts",
     "flags",
+    "is_problem",
     "make_problem",
     "operator_named",
     "problem_classes",
@@ -63,6 +64,12 @@ def equation_texts() -> dict[str, tuple[str, ...]]:
     from anygrid.problems.catalogue import TEXTS
 
     return TEXTS
+
+
+def is_problem(word: str) -> bool:
+    """Whether a word stands for a problem: a TOML file, or a name that no file has."""
+    known = word.strip().lower().replace("_", "-") in {*problem_classes(), *catalogue()}
+    return word.endswith(".toml") or (known and not Path(word).exists())
 
 
 def make_problem(name: str, settings: Sequence[str] = ()) -> Problem:

@@ -42,6 +42,7 @@ class FitRequest:
     unroll: int | None = None
     increment: bool | None = None
     gradient: float | None = None
+    confine: bool = False
     coarse_first: tuple[str, ...] = ()
     augment: tuple[str, ...] = ()
     keep_best: bool = False
@@ -77,6 +78,8 @@ class ProblemRequest:
     depth: int | None = None
     timing: float | None = None
     physics: bool = False
+    confine: bool = False
+    long_steps: int | None = None
 
 
 Request = FitRequest | ProblemRequest

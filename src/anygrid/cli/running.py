@@ -42,6 +42,8 @@ def run(
     depth: Annotated[int | None, typer.Option(help="Blocks (default), layers (fno) or levels (unet).")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the problem, such as viscosity=1e-4.")] = None,
     physics: Annotated[bool, typer.Option("--physics", help="Train on the residual of the equation as well.")] = False,
+    confine: Annotated[bool, typer.Option("--confine", help="Keep roll-outs to the training data however long they are (chaos).")] = False,
+    long_steps: Annotated[int | None, typer.Option(help="Steps of long runs, for the statistics of chaos.")] = None,
     timing: Annotated[float | None, typer.Option(help="Seconds for timing surrogate and solver.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that solve; default: one a processor.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished or different run in the folder.")] = False,
@@ -74,6 +76,8 @@ def run(
         depth=depth,
         timing=timing,
         physics=physics,
+        confine=confine,
+        long_steps=long_steps,
     )
     path = Path(what)
     request: FitRequest | ProblemRequest
@@ -122,13 +126,15 @@ def _run_problem(request: ProblemRequest, folder: Path, workers: int | None, ove
         "seed": request.seed,
         "timing": request.timing,
         "physics": request.physics or request.n == 0,
+        "confine": request.confine,
+        "long_steps": request.long_steps,
     }
     if request.budget is not None and request.steps is not None:
         raise UsageError("run", "one of --budget and --steps", "both", "leave one")
-    for key in ("n", "trajectory", "test", "steps", "timing"):
+    for key in ("n", "trajectory", "test", "steps", "timing", "long_steps"):
         value = said[key]
         if isinstance(value, int | float) and value <= 0 and (key != "n" or value < 0):
-            raise UsageError(f"--{key}" if len(key) > 1 else f"-{key}", "a number above 0", str(value))
+            raise UsageError(f"--{key.replace('_', '-')}" if len(key) > 1 else f"-{key}", "a number above 0", str(value))
     from anygrid.pipeline import Watcher, changed, recipe_for
     from anygrid.pipeline import run as carry_out
 

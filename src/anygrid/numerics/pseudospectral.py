@@ -21,9 +21,11 @@ __all__ = [
     "from_spectrum",
     "inverse_laplacian",
     "laplacian",
+    "low_waves",
     "mode_numbers",
     "periodic_box",
     "resample",
+    "spectral_energy",
     "square_flux",
     "to_spectrum",
     "wave_numbers",
@@ -153,3 +155,30 @@ def resample(u: Tensor, shape: tuple[int, ...]) -> Tensor:
             keep[..., -1] = keep[..., -1] * 0.5 if low == old else 2 * keep[..., -1].real
         u = torch.fft.irfft(keep.movedim(-1, axis), n=n, dim=axis) * (n / old)
     return u
+
+
+def low_waves(u: Tensor, grid: Grid, highest: int) -> Tensor:
+    """Fields ``(..., *space)`` on a Box without the modes above ``highest`` along each evenly spaced periodic axis."""
+    assert isinstance(grid, Box)
+    for dim, axis in zip(range(-grid.ndim, 0), grid.axes, strict=True):
+        if axis.periodic and axis.uniform and axis.size // 2 > highest:
+            kept = torch.fft.rfft(u, dim=dim).narrow(dim, 0, highest + 1)
+            u = torch.fft.irfft(kept, n=axis.size, dim=dim)  # pads with zeros
+    return u
+
+
+def spectral_energy(u: Tensor, grid: Box) -> Tensor:
+    """Energy (float64) by mode number: entry ``m`` holds the modes whose largest ``|k|`` along an evenly spaced periodic axis is ``m``.
+
+    Sums to the sum of squares of ``u (..., *space)`` over all points.
+    """
+    dims = [k - grid.ndim for k, axis in enumerate(grid.axes) if axis.periodic and axis.uniform]
+    power = torch.fft.fftn(u.double(), dim=dims, norm="ortho").abs().square()
+    power = power.reshape(-1, *grid.shape).sum(0)
+    number = torch.zeros((), dtype=torch.float64)
+    for dim in dims:
+        size = grid.shape[dim]
+        m = (torch.fft.fftfreq(size, dtype=torch.float64) * size).abs()
+        number = torch.maximum(number, m.view(*(-1 if k - grid.ndim == dim else 1 for k in range(grid.ndim))))
+    number = number.expand(grid.shape).round().long().flatten()
+    return torch.zeros(int(number.max()) + 1, dtype=torch.float64).index_add(0, number, power.flatten())

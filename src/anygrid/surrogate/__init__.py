@@ -1,5 +1,6 @@
 """A trained operator with everything needed to use it rightly: variables, scaling, domain, provenance; and its one file."""
 
+from anygrid.surrogate.confine import confined
 from anygrid.surrogate.file import FORMAT_VERSION, read_surrogate, write_surrogate
 from anygrid.surrogate.geometry import grid_from_json, grid_to_json, snap
 from anygrid.surrogate.imposed import Imposed, imposed_by
@@ -12,6 +13,7 @@ __all__ = [
     "InputRangeWarning",
     "Seen",
     "Surrogate",
+    "confined",
     "grid_from_json",
     "grid_to_json",
     "imposed_by",

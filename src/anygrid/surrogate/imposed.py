@@ -39,6 +39,10 @@ with a quintic in between (two continuous derivatives). The centre :math:`\ell_0
 mean where that is conserved, else the mean of training. Beyond :math:`\rho = 2` the operator is asked for the state drawn in to there,
 and not heard. So no roll-out leaves the larger of its start and what the operator makes of :math:`\rho \le 2`, whatever its weights.
 
+*Highest wave.* Outputs have no Fourier modes above a mode number along periodic axes. An operator hears little of waves beyond its latent
+grid: an evolution by increments carries them on as they are, so that what each step leaves there piles up, where a flow would damp it.
+The ball does not see that, for its norm is one of large scales.
+
 References
 ----------
 .. [1] Sukumar and Srivastava, "Exact imposition of boundary conditions with distance functions in physics-informed deep neural
@@ -60,14 +64,15 @@ from torch import Tensor
 
 from anygrid.errors import DataError, UsageError, did_you_mean
 from anygrid.fields import Variable
-from anygrid.grid import Grid, Points
+from anygrid.grid import Box, Grid, Points
 from anygrid.numerics.interpolation import interpolate
+from anygrid.numerics.pseudospectral import low_waves
 from anygrid.problems.base import Problem, Wall
 
 if TYPE_CHECKING:
     from anygrid.surrogate.model import Surrogate
 
-__all__ = ["Imposed", "Wall", "check_imposed", "impose", "imposed_by"]
+__all__ = ["Imposed", "Wall", "centre_of", "check_imposed", "impose", "imposed_by", "norm"]
 
 _REACH = 0.05  # of the axis: how far the value on a side is felt
 _ON_SIDE = 1e-6  # of the axis: a point nearer than this to its end lies on the side (float32 coordinates)
@@ -88,17 +93,20 @@ class Imposed:
         Training states have a root mean square of 1 in these units.
     contraction
         Factor of each step far outside the ball, from 0 to below 1.
+    waves
+        Largest mode number along each periodic axis that outputs have; ``None`` for all. Grids that resolve fewer are not touched.
 
     Raises
     ------
     UsageError
-        For values that are not finite, a side twice, a radius of 0, a contraction of 1 or more.
+        For values that are not finite, a side twice, a radius or waves of 0, a contraction of 1 or more.
     """
 
     walls: tuple[Wall, ...] = ()
     conserved: tuple[str, ...] = ()
     radius: float | None = None
     contraction: float = 0.5
+    waves: int | None = None
 
     def __post_init__(self) -> None:
         places = [(wall.output, wall.axis, wall.side) for wall in self.walls]
@@ -114,9 +122,11 @@ class Imposed:
             raise UsageError("Imposed radius", "a finite number above 0, or None", str(self.radius), "3 is three standard deviations")
         if not 0 <= self.contraction < 1:
             raise UsageError("Imposed contraction", "a factor from 0 to below 1", str(self.contraction), "0.5 halves the state")
+        if self.waves is not None and not self.waves > 0:
+            raise UsageError("Imposed waves", "a mode number above 0, or None", str(self.waves), "12 keeps twelve waves along an axis")
 
     def __bool__(self) -> bool:
-        return bool(self.walls or self.conserved or self.radius is not None)
+        return self != Imposed(contraction=self.contraction)
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, strings and lists; :meth:`from_json` gives back the same."""
@@ -132,11 +142,12 @@ class Imposed:
             For a dictionary of another form, or values that cannot be imposed.
         """
         try:
-            if set(stored) != {"walls", "conserved", "radius", "contraction"}:
+            if set(stored) - {"waves"} != {"walls", "conserved", "radius", "contraction"}:  # waves: absent in older files
                 raise KeyError(", ".join(map(str, stored)))
             walls = tuple(_wall(entry) for entry in stored["walls"])
             radius = None if stored["radius"] is None else float(stored["radius"])
-            return cls(walls, tuple(_text(name) for name in stored["conserved"]), radius, float(stored["contraction"]))
+            waves = None if stored.get("waves") is None else int(stored["waves"])
+            return cls(walls, tuple(_text(name) for name in stored["conserved"]), radius, float(stored["contraction"]), waves)
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             expected = "walls, conserved, radius and contraction"
             raise DataError("imposed", expected, f"another form ({error})", "the file may be damaged") from error
@@ -168,7 +179,7 @@ def check_imposed(imposed: Imposed, inputs: Sequence[Variable], outputs: Sequenc
     ------
     DataError
         For an output or an axis that does not exist, a side of a periodic axis, a mean to be conserved of an output that is no
-        input, dissipation of outputs that are no inputs.
+        input, dissipation of outputs that are no inputs, a highest wave without a periodic axis.
     """
     given, found, axes = [v.name for v in inputs], [v.name for v in outputs], _axes(grid)
     for wall in imposed.walls:
@@ -187,6 +198,8 @@ def check_imposed(imposed: Imposed, inputs: Sequence[Variable], outputs: Sequenc
         raise DataError(
             "imposed radius", "an evolution, whose outputs are all inputs", f"{lost[0]!r}, which is none", "leave radius at None"
         )
+    if imposed.waves is not None and not (isinstance(grid, Box) and any(axis.periodic and axis.uniform for axis in grid.axes)):
+        raise DataError("imposed waves", "a Box with an evenly spaced periodic axis", type(grid).__name__, "leave waves at None")
 
 
 def impose(
@@ -194,6 +207,8 @@ def impose(
 ) -> Float[Tensor, "batch outputs *query"]:
     """Output functions of a surrogate, with what it imposes; see the module's equations."""
     target = grid if query is None else query
+    if model.imposed.waves is not None and not isinstance(target, Box):  # no waves on scattered points: they take those of the grid
+        return interpolate(impose(model, a, grid), grid, target)
     u = _bounded(model, a, grid, target)
     places = [(k, v.name) for k, v in enumerate(model.outputs) if v.name in model.imposed.conserved]
     if not places:
@@ -211,16 +226,13 @@ def _bounded(model: Surrogate, a: Tensor, grid: Grid, target: Grid) -> Tensor:
     """Outputs with their values on sides, and drawn in outside of the ball."""
     radius = model.imposed.radius
     if radius is None:
-        return _walled(model, a, grid, target)
+        return _low(model, _walled(model, a, grid, target), target)
     source = [[v.name for v in model.inputs].index(v.name) for v in model.outputs]
     column = (1, -1, *(1,) * (a.ndim - 2))
     state, std = a[:, source], model.in_std[source].view(column).to(a.dtype)
-    centre = model.in_mean[source].view(column).to(a.dtype)
-    for k, v in enumerate(model.outputs):
-        if v.name in model.imposed.conserved:
-            centre = centre.expand(len(a), *centre.shape[1:])
-            centre = torch.where(torch.arange(len(source), device=a.device).view(column) == k, _mean(state, grid), centre)
-    rho = _norm((state - centre) / std, grid) / radius
+    own = torch.tensor([v.name in model.imposed.conserved for v in model.outputs], device=a.device)
+    centre = centre_of(state, grid, model.in_mean[source].to(a.dtype), own)
+    rho = norm((state - centre) / std, grid) / radius
     near = torch.where(rho > 2, centre + (state - centre) * (2 / rho.clamp_min(1)), state)
     told = near if source == list(range(a.shape[1])) else a.index_copy(1, torch.tensor(source, device=a.device), near)
     u = _walled(model, told, grid, target)
@@ -232,7 +244,19 @@ def _bounded(model: Surrogate, a: Tensor, grid: Grid, target: Grid) -> Tensor:
     rho = rho.reshape(-1, *(1,) * (u.ndim - 1))
     t = (rho - 1).clamp(0, 1)
     blend = far + (1 - t**3 * (10 - 15 * t + 6 * t**2)) * (u - far)
-    return torch.where(rho <= 1, u, torch.where(rho >= 2, far, blend))
+    return _low(model, torch.where(rho <= 1, u, torch.where(rho >= 2, far, blend)), target)
+
+
+def _low(model: Surrogate, u: Tensor, target: Grid) -> Tensor:
+    return u if model.imposed.waves is None else low_waves(u, target, model.imposed.waves)
+
+
+def centre_of(
+    state: Float[Tensor, "batch channel *space"], grid: Grid, mean: Float[Tensor, " channel"], own: Tensor
+) -> Float[Tensor, "one_or_batch channel *ones"]:
+    """Centre of the ball: ``mean``, or the state's own mean in the channels of ``own`` (conserved)."""
+    column = (1, -1, *(1,) * (state.ndim - 2))
+    return torch.where(own.view(column), _mean(state, grid), mean.view(column)) if own.any() else mean.view(column)
 
 
 def _walled(model: Surrogate, a: Tensor, grid: Grid, target: Grid) -> Tensor:
@@ -246,7 +270,7 @@ def _walled(model: Surrogate, a: Tensor, grid: Grid, target: Grid) -> Tensor:
     return torch.where(steps, torch.where(on, lift, start) + d * u, lift + d * (u - lift))
 
 
-def _norm(z: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, "batch 1 *ones"]:
+def norm(z: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, "batch 1 *ones"]:
     """Root mean square over domain and channels, without overflow, and with a finite slope at 0."""
     largest = z.detach().abs().flatten(1).amax(1).clamp_min(1e-30).view(-1, *(1,) * (z.ndim - 1))
     square = _mean((z / largest).square(), grid).mean(1, keepdim=True)

@@ -1,8 +1,9 @@
 """fit(): from data to a surrogate, within a budget, resumable exactly."""
 
+from anygrid.training.arguments import Build
 from anygrid.training.budget import parse_duration
 from anygrid.training.checkpoints import read_run, write_run
-from anygrid.training.fit import Build, fit
+from anygrid.training.fit import fit
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.physics import Physics
 from anygrid.training.progress import Listener, Progress

@@ -20,7 +20,7 @@ from anygrid.grid import Grid
 from anygrid.io.pairs import Pairs
 from anygrid.problems.base import Problem
 from anygrid.statistics import Statistics
-from anygrid.surrogate import Seen, grid_to_json, snap
+from anygrid.surrogate import Imposed, Seen, confined, grid_to_json, snap
 
 __all__ = ["TrainingData", "gather"]
 
@@ -61,6 +61,22 @@ class TrainingData:
         moments = self.statistics.inputs
         spread = [0.0 if constant else std for constant, std in zip(moments.constant, moments.std, strict=True)]
         return Seen.of(self._inputs(), lower=moments.minimum, upper=moments.maximum, centre=moments.mean, spread=spread)
+
+    def confined(self, imposed: Imposed) -> Imposed:
+        """``imposed``, with the ball and the waves of at most 1024 evenly spaced states.
+
+        Raises
+        ------
+        UsageError
+            Unless every output is an input, a lead later.
+        """
+        first = self.reference
+        given, names = [v.name for v in first.inputs], [v.name for v in first.outputs]
+        if not first.evolution or set(names) - set(given):
+            raise UsageError("confine", "an evolution, whose outputs are all inputs", "another map", "leave confine out")
+        source = [given.index(name) for name in names]
+        states = ((a[:, source], grid) for a, grid in self._inputs())
+        return confined(imposed, states, names, self.statistics.inputs.pick(source))
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells these data from others: sizes, grids, and a hash of the statistics, which any changed value changes."""

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import xarray as xr
 from torch import nn
 
-from anygrid.errors import DataError, UsageError
+from anygrid.errors import DataError
 from anygrid.fields import Layout
-from anygrid.grid import Grid
-from anygrid.io.source import free_memory
 from anygrid.problems.base import Problem
 from anygrid.surrogate import Imposed, Surrogate, imposed_by
 from anygrid.training.allocator import keep_large_blocks
-from anygrid.training.budget import parse_duration
-from anygrid.training.checkpoints import RunFolder, State, read_run
-from anygrid.training.coarsen import coarse_grid
-from anygrid.training.data import TrainingData, gather
+from anygrid.training.arguments import (
+    Build,
+    arguments_of,
+    built,
+    check,
+    increments_vary_less,
+    leads_unrolled,
+    learning_rate_of,
+    length_of,
+    loss_of,
+    memory_limit_of,
+    plan_of,
+    variables,
+)
+from anygrid.training.checkpoints import RunFolder, State
+from anygrid.training.data import gather
 from anygrid.training.loader import Loader
 from anygrid.training.loop import Trainer
-from anygrid.training.losses import RelativeNorm
 from anygrid.training.physics import Equations, Physics, asked, asked_of_data, check_data, completed, limit, unseen
 from anygrid.training.probes import probes, usual_resolution
 from anygrid.training.progress import Listener, Progress
 from anygrid.training.record import inferred, record
-from anygrid.training.schedule import Plan, phases
 from anygrid.training.settings import DEFAULTS, Precision, Settings
-from anygrid.training.symmetries import Symmetry, check_symmetries
+from anygrid.training.symmetries import Symmetry
 
-__all__ = ["Build", "fit"]
+__all__ = ["fit"]
 
-Build = Callable[[int, int, Grid], nn.Module]
 _VALIDATION_ROWS = 512  # held-out samples looked at in one validation, evenly spaced
 
 
@@ -62,6 +66,7 @@ def fit(
     unroll: int | None = None,
     increment: bool | None = None,
     gradient: float = 0.0,
+    confine: bool = False,
     resolutions: Sequence[tuple[float, int]] = (),
     augment: Sequence[Symmetry] = (),
     keep_best: bool = False,
@@ -87,7 +92,10 @@ def fit(
         problem that wrote the data; see :class:`~anygrid.training.physics.Physics` for grid, batch and weights.
     imposed
         What the outputs satisfy exactly; by default what the equation of ``physics`` says of walls and conserved means, else nothing.
-        See :class:`~anygrid.surrogate.Imposed`, also for maps that are to be dissipative.
+        See :class:`~anygrid.surrogate.Imposed`.
+    confine
+        Whether roll-outs are to stay with the training data however long they are: contraction outside the ball that holds the
+        training states, and no waves that these do not have; see :func:`anygrid.surrogate.confined`. For chaotic flows.
     lead
         For an evolution: how far ahead the outputs lie, as a number of time indices or a duration such as ``"1month"``.
         Without it the outputs belong to the same sample and time as the inputs.
@@ -149,25 +157,26 @@ def fit(
     """
     tell = listener or _silent
     keep_large_blocks()
-    seconds = _length(budget, steps, epochs)
+    seconds = length_of(budget, steps, epochs)
     use, labels = asked(data, physics), not isinstance(data, Problem)
     if isinstance(data, Problem):
         assert use is not None
         unseen(data, data.grid(17))  # refuses what cannot be trained on before more is solved
         data = validation = probes(data, use.resolution or usual_resolution(data))
-    names = _variables(inputs, "inputs", use), _variables(outputs, "outputs", use)
+    names = variables(inputs, "inputs", use), variables(outputs, "outputs", use)
     if use is not None and use.problem.dt is not None and lead is None:
         lead = 1
-    found = gather(data, validation, *names, lead=lead, layout=layout, periodic=periodic, memory_limit=_memory_limit(memory_limit, run))
+    found = gather(data, validation, *names, lead=lead, layout=layout, periodic=periodic, memory_limit=memory_limit_of(memory_limit, run))
     use = asked_of_data(found.problem) if physics is True and labels else use
     first = found.reference
     if use is not None:
         check_data(use.problem, first)
-    increment = _increments_vary_less(found, names) if increment is None else increment
+    increment = increments_vary_less(found, names) if increment is None else increment
     sizes = [batch if batch is not None else max(1, min(DEFAULTS.batch, DEFAULTS.batch_points // p.grid.size)) for p in found.groups]
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    module = _operator(operator, len(names[0]), len(names[1]), first.grid, seed)
+    module = built(operator, len(names[0]), len(names[1]), first.grid, seed)
     imposed = (Imposed() if use is None else imposed_by(use.problem)) if imposed is None else imposed
+    imposed = found.confined(imposed) if confine else imposed
     use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
     settings = Settings(
         inputs=names[0],
@@ -178,14 +187,14 @@ def fit(
         steps=steps,
         epochs=epochs,
         operator=type(module).__name__,
-        operator_arguments=_arguments(module),
+        operator_arguments=arguments_of(module),
         batch=tuple(sizes),
-        learning_rate=_learning_rate(seconds, steps) if learning_rate is None else learning_rate,
+        learning_rate=learning_rate_of(seconds, steps) if learning_rate is None else learning_rate,
         weight_decay=weight_decay,
         seed=seed,
         device=chosen,
         precision=precision,
-        unroll=_unroll(unroll, found) if labels else 1,
+        unroll=leads_unrolled(unroll, found) if labels else 1,
         increment=increment,
         gradient=gradient,
         resolutions=tuple((float(f), int(s)) for f, s in resolutions),
@@ -196,7 +205,7 @@ def fit(
         imposed=imposed.to_json() if imposed else None,
         labels=labels,
     )
-    _check(settings, found)
+    check(settings, found)
 
     model = Surrogate(
         module,
@@ -213,7 +222,7 @@ def fit(
     )
     if not model.out_std.any():
         raise DataError("fit", "outputs that change from input to output", "increments that are constant", "train with increment=False")
-    loss = _loss(model, found, gradient)
+    loss = loss_of(model, found, gradient)
     equations = None if use is None else Equations(use, loss, seed, torch.device(chosen), settings.augment)
     said = inferred(settings, found, module, equations, default_length=budget is None and seconds is not None)
     if equations is not None:
@@ -225,7 +234,7 @@ def fit(
     folder = RunFolder(Path(run), {"fit": settings.to_table(), "data": found.fingerprint()}) if run is not None else None
     rows = min(_VALIDATION_ROWS, max((len(p) for p in found.held_out), default=0))
     trainer = Trainer(model.to(chosen), loader, held_out, loss, settings, folder, tell, equations)
-    state = trainer.run(State(_plan(settings, loader), torch.get_num_threads(), validation_rows=rows))
+    state = trainer.run(State(plan_of(settings, loader), torch.get_num_threads(), validation_rows=rows))
     model.record.update(record(settings, state, said, model, found))
     model.cpu().eval()
     if folder:
@@ -233,126 +242,5 @@ def fit(
     return model
 
 
-def _memory_limit(given: int | None, run: str | Path | None) -> int:
-    """Bytes for data. A run keeps the limit it began with: the order of streamed samples depends on it."""
-    described = Path(run, "run.toml") if run is not None else None
-    if given is None and described is not None and described.exists():
-        given = read_run(described).get("data", {}).get("memory_limit")
-    return free_memory() // 4 if given is None else given
-
-
 def _silent(progress: Progress) -> None:
     """Listen to nothing."""
-
-
-def _variables(names: str | Sequence[str] | None, what: str, use: Physics | None) -> tuple[str, ...]:
-    """Names as said, or those of the problem; both must agree, since its equation takes the channels in its own order."""
-    own = None if use is None else tuple(v.name for v in (use.problem.inputs if what == "inputs" else use.problem.outputs))
-    if names is None:
-        if own is None:
-            raise UsageError("fit", f"{what}", "none", "name variables of the data set")
-        return own
-    listed = _names(names, what)
-    if own is not None and listed != own:
-        raise UsageError(what, f"the problem's {what} {', '.join(own)}", ", ".join(listed), "leave them out, or leave out physics")
-    return listed
-
-
-def _names(names: str | Sequence[str], what: str) -> tuple[str, ...]:
-    listed = (names,) if isinstance(names, str) else tuple(names)
-    if not listed or len(set(listed)) != len(listed):
-        raise UsageError(what, "one or more different variables", repr(listed), "name variables of the data set")
-    return listed
-
-
-def _length(budget: float | str | None, steps: int | None, epochs: float | None) -> float | None:
-    """Budget in seconds, or ``None`` when steps or epochs are given."""
-    given = {"budget": budget, "steps": steps, "epochs": epochs}
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) > 1:
-        raise UsageError("fit", "one of budget, steps and epochs", " and ".join(named), "leave one")
-    if budget is not None:
-        return parse_duration(budget)
-    if not named:
-        return DEFAULTS.budget
-    least = 1 if steps is not None else 1e-9
-    value = given[named[0]]
-    if not (isinstance(value, int | float) and math.isfinite(value) and value >= least):
-        raise UsageError(named[0], "a number above 0", repr(value))
-    return None
-
-
-def _learning_rate(seconds: float | None, steps: int | None) -> float:
-    short, long = DEFAULTS.learning_rates
-    if seconds is not None:
-        return short if seconds <= DEFAULTS.short_budget else long
-    return short if steps is not None and steps <= DEFAULTS.short_steps else long
-
-
-def _operator(operator: nn.Module | Build | None, inputs: int, outputs: int, grid: Grid, seed: int) -> nn.Module:
-    if isinstance(operator, nn.Module):
-        return copy.deepcopy(operator)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if operator is not None:
-            return operator(inputs, outputs, grid)
-        from anygrid.operators import default_operator  # late: training with one's own operator needs none of ours
-
-        return default_operator(inputs, outputs, grid)
-
-
-def _arguments(module: Any) -> dict[str, Any]:
-    """Constructor arguments of an operator: the one attribute its contract asks for beside ``forward``."""
-    return dict(module.arguments)
-
-
-def _increments_vary_less(found: TrainingData, names: tuple[tuple[str, ...], tuple[str, ...]]) -> bool:
-    moments = found.statistics
-    if moments.increments is None or not set(names[0]) & set(names[1]):
-        return False
-    ratios = [step / state for step, state in zip(moments.increments.std, moments.outputs.std, strict=True)]
-    return sum(ratios) < len(ratios)
-
-
-def _unroll(unroll: int | None, found: TrainingData) -> int:
-    """Leads to roll out at the end: at most as many as the shortest data set's trajectories hold."""
-    if not found.reference.evolution:
-        if unroll not in (None, 1):
-            raise UsageError("unroll", "an evolution to roll out", "steady data", "give lead=... as well")
-        return 1
-    if unroll is not None:
-        return unroll
-    return max(k for k in range(1, DEFAULTS.unroll + 1) if k == 1 or all(pairs.count(k) > 0 for pairs in found.groups))
-
-
-def _check(settings: Settings, found: TrainingData) -> None:
-    if settings.precision == "bfloat16" and not settings.device.startswith("cuda"):
-        raise UsageError("precision", "float32 on this device", "bfloat16", "bfloat16 is for CUDA devices")
-    if min(settings.batch) < 1:
-        raise UsageError("batch", "1 or more samples", str(min(settings.batch)))
-    if not (settings.learning_rate > 0 and settings.weight_decay >= 0 and settings.gradient >= 0):
-        raise UsageError("fit", "learning_rate above 0, weight_decay and gradient of 0 or more", "a negative one, or a rate of 0")
-    if settings.keep_best and not found.held_out:
-        raise UsageError("keep_best", "samples held out", "validation=0", "hold some out, for example validation=0.1")
-    for pairs in found.groups:
-        check_symmetries(settings.augment, pairs.grid)
-        for _, stride in settings.resolutions:
-            coarse_grid(pairs.grid, stride)
-
-
-def _loss(model: Surrogate, found: TrainingData, gradient: float) -> RelativeNorm:
-    """Loss with channels scaled like the operator's output, and the root mean square of the outputs as the typical norm."""
-    outputs = found.statistics.outputs
-    deviations = [0.0 if constant else std for constant, std in zip(outputs.constant, outputs.std, strict=True)]
-    typical = [math.hypot(mean, std) for mean, std in zip(outputs.mean, deviations, strict=True)]
-    return RelativeNorm(model.out_std.double().cpu(), torch.tensor(typical, dtype=torch.float64), gradient)
-
-
-def _plan(settings: Settings, loader: Loader) -> Plan:
-    plan = phases(settings.resolutions, settings.unroll, DEFAULTS.unroll_fraction)
-    if settings.budget is not None:
-        return plan
-    if settings.steps is not None:
-        return plan.stepped(settings.steps)
-    assert settings.epochs is not None
-    return plan.stepped(max(1, round(settings.epochs * len(loader.epoch(0, 1)))))

@@ -45,7 +45,8 @@ def _imposed(imposed: Mapping[str, Any]) -> str:
     walls = [f"{w['output']} = {w['value']:g} at the {w['side']} end of {w['axis']}" for w in imposed["walls"]]
     means = [f"the mean of {name}" for name in imposed["conserved"]]
     ball = [] if imposed["radius"] is None else [f"contraction beyond {imposed['radius']:g} standard deviations"]
-    return "; ".join(walls + means + ball)
+    waves = [] if imposed["waves"] is None else [f"no waves above the {imposed['waves']}th of a periodic axis"]
+    return "; ".join(walls + means + ball + waves)
 
 
 def record(settings: Settings, state: State, said: list[str], model: Surrogate, found: TrainingData) -> dict[str, Any]:

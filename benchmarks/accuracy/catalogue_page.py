@@ -64,7 +64,7 @@ def _row(name: str, row: Row, folder: Path) -> dict[str, Any]:
         "grid": grid_name(tuple(errors["head"])),
         "reference": grid_name(row.problem.grid(row.reference).shape),
         "test_samples": errors["test"],
-        "training": costs,
+        "training": {k: v for k, v in costs.items() if k != "data"},  # not where borrowed data lay
         "baselines": errors["baselines"],
         "quiet": timed["quiet"],
         "clock": timed["clock"],

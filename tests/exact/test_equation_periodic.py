@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
+import anygrid as ag
 from anygrid.equations.periodic import advance
 from anygrid.equations.spectral import linear_symbol
 from anygrid.equations.system import make_system
@@ -282,3 +284,19 @@ def test_refusals():
     for grid in (Box.uniform({"x": Bounded(0, 1)}, 24), Box.uniform({"y": Periodic(0, 1)}, 24), Sphere.equiangular(4, 6)):
         with pytest.raises(GridError):
             advance(heat, grid, u, {}, 1.0)
+
+
+def test_error_estimate_of_an_explicit_stiff_term():
+    """A thin film: the fourth derivative is all in the nonlinear part, and whole steps are unstable where their halves are not."""
+    film = ag.Equation(
+        "h_t = -d(h**3*h_xxx, x) - d(h_x/h, x)",
+        {"x": ag.Periodic(0, 20)},
+        initial={"h": ag.RandomField(length=3, mean=1, std=0.1)},
+        dt=0.5,
+    )
+    grid = film.grid(64)
+    a = film.sample(2, grid, torch.Generator().manual_seed(0))
+    rough, fine = (dataclasses.replace(film, tolerance=t).solution(a, grid) for t in (1e-4, 1e-8))
+    wrong = (rough.u - fine.u).flatten(1).square().mean(1).sqrt()
+    assert (rough.error >= 0.5 * wrong).all()
+    assert (rough.error < 100 * wrong.clamp(min=1e-7)).all()

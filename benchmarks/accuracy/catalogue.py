@@ -58,6 +58,7 @@ _SLOWEST = 0.5  # seconds a sample: settings beyond are not taken to finer grids
 _TIMED = 8  # solver settings timed at most
 _LATEST = 5  # steps of the true trajectories on which test cases lie
 _BATCH = 16
+_QUIET = 1.7  # load of a machine that does nothing else: this process is one, with some of its jobs on all cores
 _SURROGATE = "run/surrogate.anygrid"
 
 
@@ -257,7 +258,7 @@ def time_row(row: Row, folder: Path, seconds: float, *, busy: bool) -> dict[str,
     load = os.getloadavg()[0]
     clock = time.process_time if busy else time.perf_counter
     timings = [dataclasses.asdict(t) for t in measure(jobs, budget=seconds, repeats=15, clock=clock)]
-    quiet = not busy and load < 0.7
+    quiet = not busy and load < _QUIET
     return {"quiet": quiet, "clock": "CPU-seconds of one thread" if busy else "seconds", "load": load, **environment(), "timings": timings}
 
 

@@ -196,7 +196,7 @@ def _table(found: Sequence[Mapping[str, Any]]) -> str:
     lines += [
         "",
         f"{len(found)} rows, {clock}: the operator wins {count['operator wins']}, alone or batched, and is cheaper than any usable "
-        f"setting of the solver in {count['operator is cheaper']} more; the solver wins {count['solver wins']}.",
+        f"setting of the solver in {count['operator is cheaper']} more; the solver wins {count['solver wins']}. A row may count for both.",
     ]
     if missing:
         lines += ["", f"Not measured yet: {', '.join(missing)}."]

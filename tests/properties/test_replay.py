@@ -25,6 +25,7 @@ CASES = {
     "constraint and field": (["w_t = -dot(perp(psi), grad(w)) + 0.01*lap(w) + f", "lap(psi) = -w"], (24, 20), {"fields": ["f"]}),
     "coupled": (["u_t = -v_xx - 2*(u**2 + v**2)*v", "v_t = u_xx + 2*(u**2 + v**2)*u"], (32,), {}),
     "derivative of a composite": ("u_t = div((1 + u**2)*grad(u)) - exp(-u**2)*u/(1 + abs(u))", (8, 9, 10), {}),
+    "waves in the plane": (["u_t = v", "v_t = lap(u) - sin(u)"], (32, 32), {}),
     "real factor": ("u_t = -lap(lap(u)) + lap(u**3 - u)", (16, 15), {}),
 }
 
@@ -170,3 +171,13 @@ def test_many_shapes_do_not_pile_up():
         for _ in range(6):
             assert step(torch.full((n,), 3.0)).tolist() == [9.0] * n
     assert len(step._calls) < 12
+
+
+@pytest.mark.parametrize("n", [8, 64, 128])
+def test_memory_is_used_again_only_where_elements_fall_on_themselves(n):
+    def function(u):
+        return torch.addcmul(torch.sin(u).mT, torch.exp(u).mT, u + 1)
+
+    u = torch.rand(n, n, dtype=torch.float64)
+    replay = Replay.record(function, u)
+    torch.testing.assert_close(replay(u + 1), function(u + 1), atol=1e-12, rtol=1e-12)

@@ -135,3 +135,11 @@ def test_blow_up_is_reported():
     with pytest.raises(AnygridError, match=r"time (1|0\.99)"):
         problem.solve(a, grid)
     assert dataclasses.replace(problem, dt=0.5).solve(a, grid).mean() == pytest.approx(2.0, rel=1e-3)
+
+
+def test_conditions_as_a_list_are_conditions_on_all_sides():
+    def made(boundary):
+        return Equation(["u_t = u_xx - v", "v_t = v_xx + u"], {"x": Bounded(0, 1)}, boundary=boundary, dt=1e-3)
+
+    assert made(["u = 0", "v_n = 0"]) == made("u = 0; v_n = 0")
+    assert made(["u = 0", "v_n = 0"]) != made("u_n = 0; v_n = 0")

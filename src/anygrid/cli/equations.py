@@ -101,14 +101,16 @@ _EXAMPLES = {"dt": "dt = 0.1", "steps": "steps = 20", "tolerance": "tolerance = 
 
 
 def _boundary(given: object) -> str | dict[str, str | tuple[str, str]]:
-    """Conditions: one text, or one text or pair of texts for each axis."""
+    """Conditions: one text or a list of them for all sides, or one text or pair of texts for each axis."""
     if isinstance(given, str):
         return given
+    if isinstance(given, list) and all(isinstance(text, str) for text in given):
+        return "; ".join(given)
     if isinstance(given, dict):
         sides = {axis: (text,) if isinstance(text, str) else text for axis, text in given.items()}
         if all(isinstance(pair, tuple | list) and len(pair) <= 2 and all(isinstance(t, str) for t in pair) for pair in sides.values()):
             return {axis: (pair[0], pair[-1]) if pair else ("", "") for axis, pair in sides.items()}
-    hint = 'for example boundary = "u = 0", or boundary = { x = ["u = 1", "u_n = 0"], y = "u_n = 0" }'
+    hint = 'for example boundary = "u = 0", ["u = 0", "v_n = 0"] or { x = ["u = 1", "u_n = 0"], y = "u_n = 0" }'
     raise UsageError("[equation] boundary", "text, or for each axis a text or a pair for its lower and upper side", repr(given)[:100], hint)
 
 

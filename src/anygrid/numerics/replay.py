@@ -206,22 +206,29 @@ def _assemble(calls: list[_Call], source: Tensor, result: Tensor) -> tuple[Progr
         if len(outputs) != 1 or outputs[0].layout != torch.strided or outputs[0].numel() == 0:
             raise _NotReplayableError(call.function)
         (output,) = outputs
-        done = [used.pop(m) for m in inputs if last[m] == k and m in used]
-        early = call.function in _UFUNCS or call.function is torch.addcmul  # these may write where they read
-        if early:
-            _release(free, done)
+        ended = [m for m in inputs if last[m] == k and m in used]
+        # Elementwise operations may write where they read, if each element falls on itself.
+        early = [m for m in ended if _elementwise(call.function) and all(_same_places(t, output) for t in call.inputs() if _memory(t) == m)]
+        _release(free, [used.pop(m) for m in early])
         size = output.element_size() * (1 + sum((n - 1) * s for n, s in zip(output.shape, output.stride(), strict=True)))
         own = call.function in _JOINING and any(id(t) not in now for t in call.inputs())
         memory = free[size].pop() if free.get(size) and not own else torch.empty(size, dtype=torch.uint8)
         place = memory.view(output.dtype).as_strided(output.shape, output.stride())
         if not own:  # constant parts are written once, and must stay
             used[_memory(output)] = memory
-        if not early:
-            _release(free, done)
+        _release(free, [used.pop(m) for m in ended if m not in early])
         now[id(output)] = place
         moving = [id(t) in now for t in _tensors(call.arguments)]
         program += _instructions(call.function, arguments, options, place, moving)
     return program, current(result)
+
+
+def _elementwise(function: Callable[..., Any]) -> bool:
+    return function in _UFUNCS or function is torch.addcmul
+
+
+def _same_places(t: Tensor, output: Tensor) -> bool:
+    return (t.shape, t.stride(), t.dtype, t.storage_offset()) == (output.shape, output.stride(), output.dtype, 0)
 
 
 def _release(free: dict[int, list[Tensor]], memories: list[Tensor]) -> None:

@@ -21,7 +21,7 @@ def Equation(  # noqa: N802 - it reads as the object it makes
     parameters: Mapping[str, Quantity] | None = None,
     inputs: Mapping[str, Quantity] | None = None,
     initial: Mapping[str, Quantity] | None = None,
-    boundary: str | Mapping[str, str | tuple[str, str]] | None = None,
+    boundary: str | Sequence[str] | Mapping[str, str | tuple[str, str]] | None = None,
     state: Sequence[str] = (),
     unknown: str = "",
     units: Mapping[str, str] | None = None,
@@ -45,7 +45,7 @@ def Equation(  # noqa: N802 - it reads as the object it makes
         Initial state of an evolution, as above; default: a random field that suits the boundary, 0 for the rate ``u_t`` of an
         unknown of second order in time.
     boundary
-        Conditions on bounded axes, such as ``"u = 0"``, ``"u_n = 0"`` or ``{"x": ("u = 1", "u_n = 0")}``.
+        Conditions on bounded axes, such as ``"u = 0"``, ``["u = 0", "v_n = 0"]`` or ``{"x": ("u = 1", "u_n = 0")}``.
     state, unknown
         Names of the unknowns, where they are to be checked.
     units
@@ -70,6 +70,8 @@ def Equation(  # noqa: N802 - it reads as the object it makes
     if parameters and inputs and len(quantities) < len(parameters) + len(inputs):
         raise UsageError("Equation", "each quantity in parameters or in inputs", "one in both", "remove it from one of them")
     bounded = [name for name, interval in domain.items() if not interval.periodic]
+    if boundary is not None and not isinstance(boundary, str | Mapping):
+        boundary = "; ".join(boundary)
     if isinstance(boundary, str) and boundary.strip() and not bounded:
         hint = f"remove it, or declare {next(iter(domain), 'x')} with Bounded(...)"
         raise UsageError("boundary", "no condition where every axis is periodic", repr(boundary), hint)

@@ -39,7 +39,7 @@ BAD = {
     "three conditions": (ENDS + 'boundary = { x = ["u = 0", "u = 0", "u = 1"] }\n', "pair"),
     "condition as a number": (ENDS + "boundary = { x = 0 }\n", "pair"),
     "two conditions on one side": (ENDS + 'boundary = ["u = 0", "u = 1"]\n', "one condition for 'u'"),
-    "condition as a number": (ENDS + "boundary = 0\n", "pair"),
+    "number for all conditions": (ENDS + "boundary = 0\n", "pair"),
     "condition as a word": (ENDS + 'boundary = "dirichlet"\n', "u_n + h*u = value"),
     "backward heat": (one('"u_t = -u_xx"'), "sign of -u_xx"),
     "type that changes": (KNOWN + 'parameters = { a = "uniform(-1, 1)" }\n', "range of a"),

@@ -74,6 +74,16 @@ def test_scattered_points_take_the_waves_of_the_grid() -> None:
     torch.testing.assert_close(made(a, LINE, points), exact, atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("conserved", [(), ("u",)])
+def test_states_on_scattered_points(conserved: tuple[str, ...]) -> None:
+    """Given on points, which happen to be those of the grid: the answer there is that on the grid, cut."""
+    made, a = surrogate(LINE, Imposed(conserved=conserved, waves=5)), random(LINE)
+    points = Points(LINE.points().numpy(), ("x",), LINE.domain)
+    u = made(a.reshape(2, 1, -1), points)
+    assert torch.fft.rfft(u)[..., 6:].abs().max() < 1e-10
+    torch.testing.assert_close(u, made(a.reshape(2, 1, -1), points, LINE), atol=1e-10, rtol=0)
+
+
 def test_energy_by_mode_number() -> None:
     x, y = TORUS.points().unbind(-1)
     u = 3 * torch.cos(math.pi * 2 * x) + torch.sin(2 * math.pi * (7 * y) + math.pi * 3 * x) + 0.5

@@ -164,6 +164,9 @@ def test_confinement_and_long_runs(tmp_path, monkeypatch, capsys):
     again = ("evaluate", "runs/heat/surrogate.anygrid", "heat", "-n", "2", "--timing", "0", "--resolutions", "16", "--json")
     assert "Not chaotic" in call(capsys, *again, "--long-steps", "64")[1]
     assert "Not chaotic" not in call(capsys, *again)[1]
+    code, _, err = call(capsys, "evaluate", "runs/heat/surrogate.anygrid", "missing.toml")
+    assert code != 0
+    assert "missing.toml: expected a TOML file with an [equation], got no such file" in err
     code, _, err = call(capsys, "run", "heat", "--long-steps", "-1")
     assert code == 2
     assert "--long-steps" in err

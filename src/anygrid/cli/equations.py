@@ -37,6 +37,8 @@ def equation_text(path: Path) -> str:
     """
     from anygrid.training import read_run
 
+    if not path.is_file():
+        raise FileError(str(path), "a TOML file with an [equation]", "no such file", "check the path; `anygrid problems` has examples")
     table = read_run(path).get("equation")
     if table is None:
         return ""

@@ -27,7 +27,7 @@ def confined(imposed: Imposed, states: Iterable[tuple[Tensor, Grid]], names: Seq
 
     .. math:: \sum_{\max_i |k_i| > m} E(k) < 10^{-7} \sum_k E(k),
 
-    energies summed over states, each channel in units of its variance. What lies beyond is smaller than an operator's own error:
+    mean squares summed over states, each channel in units of its variance. What lies beyond is smaller than an operator's own error:
     a flow damps it, and in a roll-out it piles up. Data that resolve no such wave, and grids without periodic axes, get the ball alone.
 
     Parameters
@@ -52,7 +52,7 @@ def confined(imposed: Imposed, states: Iterable[tuple[Tensor, Grid]], names: Seq
         z = (u.double() - centre_of(u.double(), grid, mean, own)) / std.view(column)
         largest = max(largest, float(norm(z, grid).max()))
         if isinstance(grid, Box) and any(axis.periodic and axis.uniform for axis in grid.axes):
-            found = spectral_energy(z, grid)
+            found = spectral_energy(z, grid) / grid.size
             size = max(len(found), len(energies))
             energies = sum((torch.nn.functional.pad(e, (0, size - len(e))) for e in (energies, found)), torch.zeros(size))
             resolved.append(len(found) - 1)

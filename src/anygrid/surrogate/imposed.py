@@ -207,8 +207,9 @@ def impose(
 ) -> Float[Tensor, "batch outputs *query"]:
     """Output functions of a surrogate, with what it imposes; see the module's equations."""
     target = grid if query is None else query
-    if model.imposed.waves is not None and not isinstance(target, Box):  # no waves on scattered points: they take those of the grid
-        return interpolate(impose(model, a, grid), grid, target)
+    if model.imposed.waves is not None and not isinstance(target, Box):  # no waves on scattered points: they take those of a lattice
+        lattice = grid if isinstance(grid, Box) else model.grid
+        return interpolate(impose(model, a, grid, lattice), lattice, target)
     u = _bounded(model, a, grid, target)
     places = [(k, v.name) for k, v in enumerate(model.outputs) if v.name in model.imposed.conserved]
     if not places:
@@ -248,7 +249,7 @@ def _bounded(model: Surrogate, a: Tensor, grid: Grid, target: Grid) -> Tensor:
 
 
 def _low(model: Surrogate, u: Tensor, target: Grid) -> Tensor:
-    return u if model.imposed.waves is None else low_waves(u, target, model.imposed.waves)
+    return low_waves(u, target, model.imposed.waves) if model.imposed.waves is not None and isinstance(target, Box) else u
 
 
 def centre_of(

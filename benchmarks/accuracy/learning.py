@@ -1,0 +1,135 @@
+"""How to learn faster: optimisers, losses, curricula and blocks against the defaults of `fit`, at equal time on four problems.
+
+    python benchmarks/accuracy/learning.py --time       # milliseconds of a step of each row, on a quiet machine, first
+    python benchmarks/accuracy/learning.py              # -> benchmarks/accuracy/learning.json, an hour of one core
+
+A row changes one thing of the reference. It trains for as many steps as fit into its problem's seconds by the time of a step measured
+before, so that other jobs on the machine change nothing. Errors are those of the last tenth of the training samples, which no row
+trains on; the test samples are never looked at. Finished rows are kept: a second call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import blocks
+import optimisers
+import torch
+import xarray as xr
+from run import TASKS, Task, _data, _errors, _pairs
+
+from anygrid.problems.helmholtz import Helmholtz
+from anygrid.training import Flip, Progress, Transpose, fit, loop
+from anygrid.training.settings import DEFAULTS, Settings
+
+HERE = Path(__file__).resolve().parent
+SECONDS = {"darcy": 60.0, "navier_stokes": 90.0, "burgers": 40.0, "helmholtz": 60.0}
+ALL = TASKS | {
+    "helmholtz": Task(
+        Helmholtz(), (1000, 85, 85), (200, 85, 85), (1,), 1, (Flip("x"), Flip("y"), Transpose("x", "y")), "source to amplitude"
+    )
+}
+TIMED = 40  # steps
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a row changes: arguments of `fit`, and the optimiser made from AdamW's groups, the peak rate and the number of steps."""
+
+    arguments: dict[str, Any]
+    optimiser: Callable[[optimisers.Groups, float, int], torch.optim.Optimizer] | None = None
+
+
+B = DEFAULTS.betas
+ROWS = {
+    "AdamW (reference)": Row({}),
+    "SOAP": Row({}, lambda g, lr, n: optimisers.soap(g, lr, B)),
+    "Shampoo": Row({}, lambda g, lr, n: optimisers.soap(g, lr, B, shampoo=True)),
+    "Muon": Row({}, lambda g, lr, n: optimisers.muon(g, lr, B)),
+    "schedule-free AdamW": Row({}, lambda g, lr, n: optimisers.ScheduleFree(g, lr, (0.9, B[1]), max(1, n // 20))),
+    "average of weights": Row({}, lambda g, lr, n: optimisers.Averaged(g, lr, B, 0.99)),
+    "gradient in the loss 0.1": Row({"gradient": 0.1}),
+    "every second point first": Row({"resolutions": ((0.5, 2),)}),
+    "local kernel": Row({"operator": blocks.local}),
+    "slice attention": Row({"operator": blocks.sliced}),
+    "factorised": Row({"operator": blocks.factorised}),
+}
+
+
+def _trained(
+    task: Task, train: xr.Dataset, held_out: xr.Dataset | float, row: Row, steps: int, listener: Callable[[Progress], None]
+) -> Any:
+    """A training with the row's optimiser in the place of AdamW."""
+    plain, made = loop.make_optimizer, []
+
+    def make(operator: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
+        assert row.optimiser is not None
+        groups = [{k: g[k] for k in ("params", "weight_decay")} for g in plain(operator, settings).param_groups]
+        made.append(row.optimiser(groups, settings.learning_rate, steps))
+        return made[-1]
+
+    loop.make_optimizer = make if row.optimiser else plain  # type: ignore[assignment]
+    try:
+        inputs, outputs = [v.name for v in task.problem.inputs], [v.name for v in task.problem.outputs]
+        lead = None if task.problem.dt is None else 1
+        surrogate = fit(
+            train, inputs, outputs, lead=lead, steps=steps, validation=held_out, augment=task.augment, listener=listener, **row.arguments
+        )
+    finally:
+        loop.make_optimizer = plain
+    if made and hasattr(made[-1], "finish"):
+        made[-1].finish()
+    return surrogate
+
+
+def milliseconds(task: Task, train: xr.Dataset, row: Row) -> float:
+    """Of a step, as often unrolled as in a training, without validation."""
+    said: list[tuple[int, float]] = []
+    _trained(task, train, 0.0, row, TIMED, lambda p: said.append((p.step, p.seconds)))
+    begun, ended = said[1], said[-1]
+    return 1e3 * (ended[1] - begun[1]) / (ended[0] - begun[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--time", action="store_true", help="measure the steps only")
+    parser.add_argument("--tasks", nargs="*", choices=ALL, default=list(ALL))
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    path = HERE / "learning.json"
+    result: dict[str, Any] = {"command": "python benchmarks/accuracy/learning.py", "threads": 1, "torch": torch.__version__, "tasks": {}}
+    if path.exists():
+        result = json.loads(path.read_text())
+    for name in options.tasks:
+        task = ALL[name]
+        train, seconds = _data(name, task, "train", 2), SECONDS[name]
+        split = train.sizes["sample"] * 9 // 10
+        parts = train.isel(sample=slice(0, split)), train.isel(sample=slice(split, None))
+        kept = result["tasks"].setdefault(name, {"seconds": seconds, "rows": {}})["rows"]
+        for label in options.rows:
+            row, found = ROWS[label], kept.setdefault(label, {})
+            if options.time or "milliseconds" not in found:
+                found["milliseconds"] = round(milliseconds(task, parts[0], row), 2)
+                print(name, label, found, file=sys.stderr, flush=True)
+            if not options.time and "relative_l2" not in found:
+                steps = round(1e3 * seconds / found["milliseconds"])
+                surrogate = _trained(task, *parts, row, steps, lambda _: None)
+                errors = _errors(surrogate, *_pairs(parts[1].isel(sample=slice(0, 50)), task))
+                found |= {k: round(float(errors[k]), 5) for k in ("relative_l2", "one_step") if k in errors}  # type: ignore[arg-type]
+                found |= {"steps": steps, "parameters": surrogate.record["parameters"]}
+                print(name, label, found, file=sys.stderr, flush=True)
+            path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

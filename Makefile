@@ -1,4 +1,4 @@
-# Two targets do everything: `make run` and `make test`. Set-up is part of both and is done once.
+# `make run` and `make test` do everything, `make bench` measures. Set-up is part of each and is done once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,11 +6,12 @@ RUNS := $(VENV)/.ready-to-run
 TESTS := $(VENV)/.ready-to-test
 TESTERS ?= 2
 
-.PHONY: run test clean help
+.PHONY: run test bench clean help
 
 help:
 	@echo "make run    set up, then the main job: anygrid run darcy (about 6 minutes on 2 cores after the set-up)"
 	@echo "make test   set up, then lint, format, types, import contract and tests"
+	@echo "make bench  set up, then every speed benchmark (half an hour, quiet machine; benchmarks/bench.py has the trainings)"
 	@echo "make clean  remove the virtual environment and caches (runs/ stays)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or newer)"
 
@@ -23,6 +24,9 @@ test: $(TESTS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n $(TESTERS)
+
+bench: $(TESTS)
+	$(BIN)/python benchmarks/bench.py
 
 # A change of the dependencies renews the stamps; the package itself is installed editable.
 $(RUNS): pyproject.toml constraints.txt

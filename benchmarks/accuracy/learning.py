@@ -1,7 +1,7 @@
 """How to learn faster: optimisers, losses, curricula and blocks against the defaults of `fit`, at equal time on four problems.
 
     python benchmarks/accuracy/learning.py --time       # milliseconds of a step of each row, on a quiet machine, first
-    python benchmarks/accuracy/learning.py              # -> benchmarks/accuracy/learning.json, an hour of one core
+    python benchmarks/accuracy/learning.py              # -> benchmarks/accuracy/learning.json, half an hour of one core
 
 A row changes one thing of the reference. It trains for as many steps as fit into its problem's seconds by the time of a step measured
 before, so that other jobs on the machine change nothing. Errors are those of the last tenth of the training samples, which no row
@@ -32,7 +32,7 @@ from anygrid.training import Flip, Progress, Transpose, fit, loop
 from anygrid.training.settings import DEFAULTS, Settings
 
 HERE = Path(__file__).resolve().parent
-SECONDS = {"darcy": 60.0, "navier_stokes": 90.0, "burgers": 40.0, "helmholtz": 60.0}
+SECONDS = {"darcy": 40.0, "navier_stokes": 60.0, "burgers": 25.0, "helmholtz": 40.0}
 ALL = TASKS | {
     "helmholtz": Task(
         Helmholtz(), (1000, 85, 85), (200, 85, 85), (1,), 1, (Flip("x"), Flip("y"), Transpose("x", "y")), "source to amplitude"

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from anygrid.errors import DataError
+from anygrid.errors import DataError, UsageError
 from anygrid.grid import Grid
 from anygrid.operators.layers import Pointwise, check_input, coordinate_features, feature_count, make_bases, move
 from anygrid.operators.spectral import SpectralConv, spectral_sum
@@ -166,3 +166,49 @@ class FNO(nn.Module):
             own[f"pointwise.{k}.bias"] = state[f"{prefix}{k}.bias"].flatten()
         operator.load_state_dict(own)
         return operator
+
+    def to_neuraloperator(self) -> dict[str, Tensor]:
+        """The weights as the state dictionary of neuraloperator's ``FNO``: the inverse of :meth:`from_neuraloperator`.
+
+        ``peer.load_state_dict(operator.to_neuraloperator(), strict=False)`` for a peer with the same modes and widths. Same function on
+        periodic grids of even size; at odd sizes upstream computes another one in two and three dimensions.
+
+        Raises
+        ------
+        UsageError
+            For a network that upstream has no counterpart of: coordinates as inputs, one activation between layers, a basis other than
+            unpadded Fourier modes.
+        """
+        own = self.arguments
+        differing = [
+            what
+            for what, differs in (
+                ("coordinates=True", own["coordinates"]),
+                (f"activations={own['activations']}", own["activations"] != 2),
+                ("a basis other than Fourier", any(f != "fourier" for f in own["families"])),
+                ("padding", any(own["padding"])),
+            )
+            if differs
+        ]
+        if differing:
+            hint = "build it with coordinates=False, activations=2, families='fourier' and padding 0"
+            raise UsageError("FNO.to_neuraloperator", "a network that upstream has too", ", ".join(differing), hint)
+        ones = [1] * len(self.periodic)
+        state = {
+            "lifting.fcs.0.weight": self.lift.weight[..., None],
+            "lifting.fcs.0.bias": self.lift.bias,
+            "projection.fcs.0.weight": self.project.first.weight[..., None],
+            "projection.fcs.0.bias": self.project.first.bias,
+            "projection.fcs.1.weight": self.project.second.weight[..., None],
+            "projection.fcs.1.bias": self.project.second.bias,
+        }
+        for k, (spectral, pointwise) in enumerate(zip(self.spectral, self.pointwise, strict=True)):
+            assert isinstance(spectral, SpectralConv)
+            assert isinstance(pointwise, nn.Linear)
+            real, imaginary = torch.movedim(spectral.weight, (-2, -1), (1, 2))
+            state |= {
+                f"fno_blocks.convs.{k}.weight.tensor": torch.complex(real.contiguous(), imaginary.contiguous()),
+                f"fno_blocks.convs.{k}.bias": pointwise.bias.view(-1, *ones),
+                f"fno_blocks.fno_skips.{k}.conv.weight": pointwise.weight[..., None],
+            }
+        return {name: value.detach().clone() for name, value in state.items()}

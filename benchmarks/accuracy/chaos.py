@@ -110,7 +110,9 @@ def dissipative(task: Task, folder: Path, gradient: float, seed: int) -> Surroga
     surrogate, grid = trained(task, folder, gradient, seed), task.problem.grid(task.kept)
     states = ((part, grid) for part in trajectories(task, "train", folder).flatten(0, 1).split(512))
     moments = surrogate.statistics.inputs
-    surrogate.imposed = confined(Imposed(conserved=task.problem.conserved), states, [v.name for v in surrogate.outputs], moments)
+    surrogate.imposed = confined(
+        Imposed(conserved=task.problem.conserved), states, [v.name for v in surrogate.outputs], moments, task.margin
+    )
     return surrogate
 
 

@@ -16,12 +16,14 @@ from anygrid.surrogate.imposed import Imposed, centre_of, norm
 
 __all__ = ["BEYOND", "MARGIN", "confined"]
 
-MARGIN = 1.2  # radius of the ball over the largest norm of a training state
+MARGIN = 1.05  # radius of the ball over the largest norm of a training state
 BEYOND = 1e-7  # of the energy of the training states: amplitudes of 3e-4, the error of a good operator
 
 
-def confined(imposed: Imposed, states: Iterable[tuple[Tensor, Grid]], names: Sequence[str], moments: Moments) -> Imposed:
-    r"""``imposed`` with a ball :data:`MARGIN` times as large as the largest state, and without waves that the states do not have.
+def confined(
+    imposed: Imposed, states: Iterable[tuple[Tensor, Grid]], names: Sequence[str], moments: Moments, margin: float = MARGIN
+) -> Imposed:
+    r"""``imposed`` with a ball ``margin`` times as large as the largest state, and without waves that the states do not have.
 
     The highest wave is the smallest :math:`m` with
 
@@ -38,6 +40,8 @@ def confined(imposed: Imposed, states: Iterable[tuple[Tensor, Grid]], names: Seq
         Of these variables.
     moments
         Of these variables over the training data.
+    margin
+        Radius of the ball over the norm of the largest state.
 
     Raises
     ------
@@ -63,4 +67,4 @@ def confined(imposed: Imposed, states: Iterable[tuple[Tensor, Grid]], names: Seq
         beyond = energies.flip(0).cumsum(0).flip(0)  # at m: energy of m and above
         first = int((beyond >= BEYOND * beyond[0]).sum()) - 1  # highest wave that counts
         waves = first if 0 < first < max(resolved) else None
-    return replace(imposed, radius=float(f"{MARGIN * largest:.4g}"), waves=waves)
+    return replace(imposed, radius=float(f"{margin * largest:.4g}"), waves=waves)

@@ -43,6 +43,7 @@ class Task:
     steps: int
     batch: int
     width: int
+    harmonics: int  # of position: the forcing of Kolmogorov flow is a fourth one
     augment: tuple[Symmetry, ...]
     margin: float  # radius of the ball over the largest norm of a training state
     starts: int  # of long runs, from test states and as many from ten times those
@@ -67,6 +68,7 @@ TASKS: dict[str, Callable[[], Task]] = {
         steps=8_000,
         batch=16,
         width=48,
+        harmonics=1,
         augment=(Shift("x"),),
         margin=1.2,
         starts=4,
@@ -89,6 +91,7 @@ TASKS: dict[str, Callable[[], Task]] = {
         steps=8_000,
         batch=8,
         width=32,
+        harmonics=3,
         augment=(Shift("x"),),
         margin=1.05,  # with 1.2, 8 of 216 training states times 3, 5 or 10 stayed in a state of their own; with 1.05 none
         starts=2,
@@ -215,7 +218,7 @@ def trained(task: Task, folder: Path, gradient: float, seed: int) -> Surrogate:
             lead=1,
             validation=held_out,
             steps=task.steps,
-            operator=partial(default_operator, width=task.width),
+            operator=partial(default_operator, width=task.width, harmonics=task.harmonics),
             batch=task.batch,
             learning_rate=3e-3,
             seed=seed,

@@ -20,11 +20,14 @@ _COARSE = {1: 256, 2: 32, 3: 16}
 _FINE = 1 << 16  # points of the fine latent grid at most
 
 
-def default_operator(inputs: int, outputs: int, grid: Grid, *, width: int = 48, depth: int = 4, modes: int = 17) -> nn.Module:
+def default_operator(
+    inputs: int, outputs: int, grid: Grid, *, width: int = 48, depth: int = 4, modes: int = 17, harmonics: int = 1
+) -> nn.Module:
     """The operator that ``fit`` trains when none is named, sized for the grid of the data.
 
     A :class:`LatentFNO` whose fine latent grid is that of the data (at most 65536 points) and whose blocks run on about
-    256, 32 x 32 or 16 x 16 x 16 points; ``modes`` along each axis, fewer where the coarse grid carries fewer. Grids of four axes get a
+    256, 32 x 32 or 16 x 16 x 16 points; ``modes`` along each axis, fewer where the coarse grid carries fewer; ``harmonics`` of position for
+    forcings that depend on it. Grids of four axes get a
     textbook :class:`FNO`. Why: ``docs/design-decisions.md``; ``benchmarks/accuracy/ablation.py`` measures it against its variants.
     """
     periodic = [interval.periodic for interval in grid.domain]
@@ -34,9 +37,8 @@ def default_operator(inputs: int, outputs: int, grid: Grid, *, width: int = 48, 
     side = min(grid.size, _FINE) ** (1 / grid.ndim)
     stride = max(1, round(side / _COARSE[grid.ndim]))
     shape = latent_shape(grid, stride, _FINE)
-    return LatentFNO(
-        inputs, outputs, periodic, shape, [max(1, min(modes, _odd(n // stride))) for n in shape], stride, width=width, depth=depth
-    )
+    kept = [max(1, min(modes, _odd(n // stride))) for n in shape]
+    return LatentFNO(inputs, outputs, periodic, shape, kept, stride, width=width, depth=depth, harmonics=harmonics)
 
 
 def _odd(n: int) -> int:

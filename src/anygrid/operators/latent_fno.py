@@ -112,6 +112,9 @@ class LatentFNO(nn.Module):
     coordinates
         Whether position enters as input channels; without it, and on periodic axes only, the operator commutes with shifts
         by whole coarse latent cells.
+    harmonics
+        Position along a periodic axis enters as 1, 2, 4, ... waves, so many of them. Forcing at a higher wave number than these is
+        learned from the state instead, if the state shows it, and then drifts in roll-outs.
     """
 
     def __init__(
@@ -127,11 +130,14 @@ class LatentFNO(nn.Module):
         width: int = 48,
         depth: int = 4,
         coordinates: bool = True,
+        harmonics: int = 1,
     ) -> None:
         super().__init__()
         d = len(periodic)
         if not 1 <= d <= 3 or len(shape) != d or stride < 1:
             raise UsageError("LatentFNO", "one to three axes, one size for each, a stride of 1 or more", f"{d} axes, {shape}, {stride}")
+        if harmonics < 1:
+            raise UsageError("LatentFNO harmonics", "1 or more", str(harmonics))
         families = ["fourier"] * d if families is None else list(families)
         if padding is None:
             padding = [0.0 if p or f != "fourier" else 0.25 for p, f in zip(periodic, families, strict=True)]
@@ -147,11 +153,12 @@ class LatentFNO(nn.Module):
             "width": width,
             "depth": depth,
             "coordinates": coordinates,
+            "harmonics": harmonics,
         }
-        self.inputs, self.periodic, self.coordinates = inputs, tuple(periodic), coordinates
+        self.inputs, self.periodic, self.coordinates, self.harmonics = inputs, tuple(periodic), coordinates, harmonics
         self.shape, self.stride = tuple(shape), stride
         bases = make_bases(modes, families, padding)
-        channels = inputs + (feature_count(periodic) if coordinates else 0)
+        channels = inputs + (feature_count(periodic, harmonics) if coordinates else 0)
         # Kernels overlap: each reaches at least to the centre of the neighbouring coarse cell, a stride of 1 is pointwise.
         self.reach = 0 if stride == 1 else max(2, stride - 1)
         self.size = 2 * self.reach + 1
@@ -198,7 +205,7 @@ class LatentFNO(nn.Module):
         if not self.coordinates:
             return self.encode(cells)
         own, places = self.encode.weight.split([cells.shape[-1], self.encode.in_features - cells.shape[-1]], dim=1)
-        position = torch.movedim(coordinate_features(fine, x.dtype, x.device), -1, 0)[None]
+        position = torch.movedim(coordinate_features(fine, x.dtype, x.device, self.harmonics), -1, 0)[None]
         position = cut_cells(_extend(position, margins, self.periodic), self.size, self.stride)
         return nn.functional.linear(cells, own) + nn.functional.linear(position, places, self.encode.bias)
 

@@ -37,21 +37,22 @@ def make_bases(modes: Sequence[int], families: Sequence[str], padding: Sequence[
     return tuple(Basis(known[f], int(m), float(p)) for m, f, p in zip(modes, families, padding, strict=True))
 
 
-def feature_count(periodic: Sequence[bool]) -> int:
-    """Channels that :func:`coordinate_features` makes: two for each periodic axis, one for each bounded one."""
-    return sum(2 if p else 1 for p in periodic)
+def feature_count(periodic: Sequence[bool], harmonics: int = 1) -> int:
+    """Channels that :func:`coordinate_features` makes: two for each harmonic of a periodic axis, one for each bounded one."""
+    return sum(2 * harmonics if p else 1 for p in periodic)
 
 
 @lru_cache(maxsize=32)
-def coordinate_features(grid: Grid, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "*space features"]:
-    """Smooth functions of position: ``cos`` and ``sin`` on periodic axes, a coordinate from -1 to 1 on bounded ones."""
+def coordinate_features(grid: Grid, dtype: torch.dtype, device: torch.device, harmonics: int = 1) -> Float[Tensor, "*space features"]:
+    """Functions of position: ``cos`` and ``sin`` of 1, 2, 4, ... waves on periodic axes, a coordinate from -1 to 1 on bounded ones."""
     with torch.inference_mode(False):
         x = grid.points()
         features = []
         for k, interval in enumerate(grid.domain):
             s = (x[..., k] - interval.lower) / interval.length
             if interval.periodic:
-                features += [torch.cos(2 * torch.pi * s), torch.sin(2 * torch.pi * s)]
+                for wave in (2**h for h in range(harmonics)):
+                    features += [torch.cos(2 * torch.pi * wave * s), torch.sin(2 * torch.pi * wave * s)]
             else:
                 features.append(2 * s - 1)
         return torch.stack(features, dim=-1).to(device, dtype)

@@ -15,7 +15,7 @@ from torch import Tensor
 from anygrid.errors import GridError
 from anygrid.grid import Axis, Box, Grid, Points, Sphere
 
-__all__ = ["interpolate"]
+__all__ = ["interpolate", "matrix_between"]
 
 _SLACK = 0.51  # of a spacing: cell-centred grids of one domain end this far from each other's last point
 
@@ -60,7 +60,7 @@ def _along(u: Tensor, axis: Axis, target: Axis, smooth: bool) -> Tensor:
         return u[..., ::picked]
     if axis.interval == target.interval and axis.periodic and axis.placement == target.placement == "vertices":
         return _resample(u, target.size)
-    return torch.matmul(u, _matrix_between(axis, target, smooth).to(u).T)
+    return torch.matmul(u, matrix_between(axis, target, smooth).to(u).T)
 
 
 def _stride(axis: Axis, target: Axis) -> int | None:
@@ -87,7 +87,8 @@ def _resample(u: Tensor, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _matrix_between(axis: Axis, target: Axis, smooth: bool) -> Tensor:
+def matrix_between(axis: Axis, target: Axis, smooth: bool) -> Float[Tensor, "target axis"]:
+    """Matrix (float64) of :func:`interpolate` between two axes, for those who apply a part of it at a time."""
     with torch.inference_mode(False):
         return torch.from_numpy(_axis_matrix(axis, target.coordinates(), smooth))
 
@@ -113,10 +114,9 @@ def _axis_matrix(axis: Axis, x: NDArray[np.float64], smooth: bool) -> NDArray[np
         below = n * (np.tan(t / 2) if n % 2 == 0 else np.sin(t / 2))
         return np.where(near, 1.0, np.sin(n * t / 2) / np.where(near, 1.0, below))
     nodes = axis.coordinates()
-    values = np.eye(axis.size)
     if axis.periodic:
         length = axis.interval.length
-        nodes, values = np.append(nodes, nodes[0] + length), np.concatenate([values, values[:1]])
+        nodes = np.append(nodes, nodes[0] + length)
         x = nodes[0] + np.mod(x - nodes[0], length)
     else:
         slack = _SLACK * float(np.diff(nodes).max()) if axis.size > 1 else np.inf
@@ -131,10 +131,16 @@ def _axis_matrix(axis: Axis, x: NDArray[np.float64], smooth: bool) -> NDArray[np
     if axis.size == 1:
         return np.ones((x.size, 1))
     if smooth and axis.size > 3:
+        values = np.eye(axis.size)
+        values = np.concatenate([values, values[:1]]) if axis.periodic else values
         return CubicSpline(nodes, values, bc_type="periodic" if axis.periodic else "not-a-knot")(x)
     left = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, len(nodes) - 2)
-    t = ((x - nodes[left]) / (nodes[left + 1] - nodes[left]))[:, None]
-    return (1 - t) * values[left] + t * values[left + 1]
+    t = (x - nodes[left]) / (nodes[left + 1] - nodes[left])
+    # Two entries a row: never the square matrix of a long axis.
+    matrix, row = np.zeros((x.size, axis.size)), np.arange(x.size)
+    matrix[row, left] = 1 - t
+    matrix[row, (left + 1) % axis.size] += t
+    return matrix
 
 
 def _from_points(u: Tensor, grid: Points, query: Grid) -> Tensor:

@@ -186,9 +186,18 @@ class LatentFNO(nn.Module):
             For a tensor that does not lie on ``grid``, or a grid of another topology or placement than the operator's.
         """
         check_input(a, grid, self.inputs, self.periodic, "LatentFNO")
-        fine, coarse = _latent_grids(grid, self.shape, self.stride)
+        fine, _ = self.latent_grids(grid)
+        return interpolate(self.latent(interpolate(a, grid, fine), grid), fine, grid if query is None else query, smooth=True)
+
+    def latent_grids(self, grid: Grid) -> tuple[Grid, Grid]:
+        """Fine and coarse latent grid in the domain of ``grid``."""
+        return _latent_grids(grid, self.shape, self.stride)
+
+    def latent(self, x: Float[Tensor, "batch inputs *fine"], grid: Grid) -> Float[Tensor, "batch outputs *fine"]:
+        """What the operator does between its two interpolations, on the fine latent grid of ``grid``."""
+        fine, coarse = self.latent_grids(grid)
         margins = [self._margins(n, m) for n, m in zip(fine.shape, coarse.shape, strict=True)]
-        z = self._encode(interpolate(a, grid, fine), fine, margins)
+        z = self._encode(x, fine, margins)
         for block in self.blocks:
             z = block(z, coarse)
         z = activated_linear(self.pointwise(z), self.decode)
@@ -197,7 +206,7 @@ class LatentFNO(nn.Module):
         z = add_cells(z, len(self.bias), self.size, self.stride) + self.bias.reshape(-1, *[1] * grid.ndim)
         for k, ((before, _), wraps) in enumerate(zip(margins, self.periodic, strict=True)):
             z = z.narrow(k + 2, before + (around * self.stride if wraps else 0), fine.shape[k])
-        return interpolate(z, fine, grid if query is None else query, smooth=True)
+        return z
 
     def _encode(self, x: Tensor, fine: Grid, margins: Sequence[tuple[int, int]]) -> Tensor:
         """Strided convolution of the input and of position, which is the same for every sample."""

@@ -22,7 +22,7 @@ from anygrid.numerics.bases import Basis
 from anygrid.operators.lean import Gradients, gelu_backward, linear_backward, plain_backward, recomputing
 from anygrid.operators.transforms import Plan, analyse, analyse_transposed, coefficient_shape, plan, synthesise, synthesise_transposed
 
-__all__ = ["SpectralConv", "spectral_sum"]
+__all__ = ["SpectralConv", "mix", "spectral_sum"]
 
 
 class SpectralConv(nn.Module):
@@ -49,7 +49,7 @@ class SpectralConv(nn.Module):
     ) -> Float[Tensor, "batch *query outputs"]:
         """Apply the layer to a channels-last field on ``grid``; evaluate the result on ``query`` (default: ``grid``)."""
         p = self.plan(x, grid, grid if query is None else query)
-        return synthesise(_mix(analyse(x, p), self.weight, p), p)
+        return synthesise(mix(analyse(x, p), self.weight, p), p)
 
     def plan(self, x: Tensor, grid: Grid, query: Grid) -> Plan:
         """The layer's matrices between two grids, in the precision and on the device of ``x``."""
@@ -73,7 +73,7 @@ def spectral_sum(
 
 def _plain_sum(x: Tensor, weight: Tensor, pointwise: Tensor, bias: Tensor, plan: Plan, activate: bool) -> Tensor:
     s = nn.functional.gelu(x) if activate else x
-    return synthesise(_mix(analyse(s, plan), weight, plan), plan) + nn.functional.linear(s, pointwise, bias)
+    return synthesise(mix(analyse(s, plan), weight, plan), plan) + nn.functional.linear(s, pointwise, bias)
 
 
 class _SpectralSum(torch.autograd.Function):
@@ -83,7 +83,7 @@ class _SpectralSum(torch.autograd.Function):
         c = analyse(s, plan)
         ctx.save_for_backward(x, c, weight, pointwise, bias)
         ctx.plan, ctx.activate = plan, activate
-        return synthesise(_mix(c, weight, plan), plan, onto=nn.functional.linear(s, pointwise, bias))
+        return synthesise(mix(c, weight, plan), plan, onto=nn.functional.linear(s, pointwise, bias))
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Gradients:
@@ -113,7 +113,7 @@ def _complex(left: Tensor, right: Tensor, sign: int, plan: Plan) -> Tensor:
     return torch.stack([re, im], 1).unflatten(2, plan.coefficients[1:])
 
 
-def _mix(c: Tensor, weight: Tensor, plan: Plan) -> Tensor:
+def mix(c: Tensor, weight: Tensor, plan: Plan) -> Tensor:
     """Multiply the coefficients of each mode with its matrix."""
     rows = _rows(c, plan)
     if not plan.complex:
@@ -124,7 +124,7 @@ def _mix(c: Tensor, weight: Tensor, plan: Plan) -> Tensor:
 
 
 def _mix_backward(g: Tensor, c: Tensor, weight: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """Gradients of :func:`_mix` with respect to the coefficients and to the weights."""
+    """Gradients of :func:`mix` with respect to the coefficients and to the weights."""
     rows, out = _rows(g, plan), _rows(c, plan).mT
     if not plan.complex:
         back = torch.bmm(rows, weight.flatten(0, -3).mT).transpose(0, 1).unflatten(1, plan.coefficients)

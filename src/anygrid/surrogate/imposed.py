@@ -72,7 +72,7 @@ from anygrid.problems.base import Problem, Wall
 if TYPE_CHECKING:
     from anygrid.surrogate.model import Surrogate
 
-__all__ = ["Imposed", "Wall", "centre_of", "check_imposed", "impose", "imposed_by", "norm"]
+__all__ = ["Imposed", "Wall", "centre_of", "check_imposed", "impose", "imposed_by", "norm", "wall_functions"]
 
 _REACH = 0.05  # of the axis: how far the value on a side is felt
 _ON_SIDE = 1e-6  # of the axis: a point nearer than this to its end lies on the side (float32 coordinates)
@@ -294,6 +294,12 @@ def _mean_weights(grid: Grid, dtype: torch.dtype, device: torch.device) -> Float
 def _shape(model: Surrogate, grid: Grid, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     names = tuple(v.name for v in model.outputs)
     return _wall_functions(model.imposed.walls, names, _axes(model.grid), grid, like.dtype, like.device)
+
+
+def wall_functions(model: Surrogate, grid: Grid, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Distance function, lift, points on a side and channels with walls on a slab of a grid; kept by no cache."""
+    names = tuple(v.name for v in model.outputs)
+    return _wall_functions.__wrapped__(model.imposed.walls, names, _axes(model.grid), grid, like.dtype, like.device)
 
 
 @lru_cache(maxsize=32)

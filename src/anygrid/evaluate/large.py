@@ -223,9 +223,9 @@ def _request(surrogate: Surrogate, task: _Task) -> dict[str, Any]:
     for name, value in surrogate.state_dict().items():
         weights.update(name.encode() + np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
     data = hashlib.sha256()
-    for name, c in (*task.data.coords.items(), *task.data.data_vars.items()):
-        data.update(f"{name} {c.dims} {c.shape} {c.dtype} {c.encoding.get('source', '')}".encode())
-        data.update(np.ascontiguousarray(c.values).astype(str).tobytes() if name in task.data.coords and c.ndim < 2 else b"")
+    for key, c in (*task.data.coords.items(), *task.data.data_vars.items()):
+        data.update(f"{key} {c.dims} {c.shape} {c.dtype} {c.encoding.get('source', '')}".encode())
+        data.update(np.ascontiguousarray(c.values).astype(str).tobytes() if key in task.data.coords and c.ndim < 2 else b"")
     target = hashlib.sha256(json.dumps(grid_to_json(task.target)).encode())
     return {
         "kind": "prediction",

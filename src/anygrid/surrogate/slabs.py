@@ -106,12 +106,12 @@ def _amount(surrogate: Surrogate, field: Slabs, gathered: tuple[Tensor, ...]) ->
     kept = [(k, names.index(v.name)) for k, v in enumerate(surrogate.outputs) if v.name in surrogate.imposed.conserved]
     outputs, sources = [k for k, _ in kept], [source for _, source in kept]
     rest = [axis.weights() / axis.weights().sum() for axis in grid.axes]
-    missing, mean = 0.0, 0.0
+    missing, mean = torch.zeros(()), torch.zeros(())
     for start, stop, a in field:
         u = _walled(surrogate, field, gathered, grid, start, stop)
         d = wall_functions(surrogate, slab(grid, start, stop), u)[0]
-        missing = missing + _sum((a[:, sources] - u[:, outputs]).double(), [rest[0][start:stop], *rest[1:]])
-        mean = mean + _sum(d[None, outputs].double(), [rest[0][start:stop], *rest[1:]])
+        missing = missing.to(u.device) + _sum((a[:, sources] - u[:, outputs]).double(), [rest[0][start:stop], *rest[1:]])
+        mean = mean.to(u.device) + _sum(d[None, outputs].double(), [rest[0][start:stop], *rest[1:]])
         amount = torch.zeros(u.shape[:2], dtype=u.dtype, device=u.device)
     amount[:, outputs] = (missing / mean).to(amount)
     return amount

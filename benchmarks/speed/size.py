@@ -22,7 +22,8 @@ from pathlib import Path
 
 RESULT = Path(__file__).parents[1] / "results" / "size.json"
 SIZES = (512, 1024, 2048, 4096)
-LARGE = 8192
+LARGE = (8192, 16384)
+IN_MEMORY = 8192  # points along an axis up to which the whole field is predicted at once too
 MEMORY = "500MB"
 
 
@@ -89,11 +90,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         folder = Path(name)
         base = _child("import", folder, folder / "none")["peak"]
-        for n in (*SIZES, LARGE):
+        for n in (*SIZES, *LARGE):
             source = folder / f"in{n}.zarr"
             _write_input(source, n)
             row: dict[str, object] = {"points": [n, n], "field_bytes": 4 * n * n}
-            for mode in ("streamed", *(("in memory",) if n != LARGE else ())):
+            for mode in ("streamed", *(("in memory",) if n <= IN_MEMORY else ())):
                 row[mode] = _child(mode, source, folder / "out.zarr")
             rows.append(row)
             print(row, flush=True)

@@ -154,7 +154,7 @@ def bytes_per_row(operator: nn.Module, grid: Box | Sphere, query: Box | Sphere, 
     if isinstance(operator, FNO):
         return points * item * (6 * operator.lift.out_features + 4 * operator.lift.in_features)
     inputs, outputs = int(getattr(operator, "inputs", 1)), len(getattr(operator, "bias", "1"))
-    return points * item * 12 * max(inputs, outputs)  # complex transforms along the other axes, in and out of place
+    return points * item * 20 * max(inputs, outputs)  # what a reader holds, copies in and out, transforms along the other axes
 
 
 def _latent(operator: LatentFNO, field: Slabs) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from anygrid.errors import GridError
 from anygrid.grid import Axis, Box, Grid, Points, Sphere
 
-__all__ = ["interpolate", "matrix_between"]
+__all__ = ["interpolate", "matrix_between", "matrix_columns"]
 
 _SLACK = 0.51  # of a spacing: cell-centred grids of one domain end this far from each other's last point
 
@@ -104,11 +104,16 @@ def _at_points(u: Tensor, matrices: list[Tensor]) -> Tensor:
     return out
 
 
-def _axis_matrix(axis: Axis, x: NDArray[np.float64], smooth: bool) -> NDArray[np.float64]:
+def matrix_columns(axis: Axis, target: Axis, start: int, stop: int) -> Float[Tensor, "target columns"]:
+    """Columns ``start`` to ``stop`` of :func:`matrix_between` without ``smooth``, made alone and kept by no cache."""
+    return torch.from_numpy(_axis_matrix(axis, target.coordinates(), False, slice(start, stop)))
+
+
+def _axis_matrix(axis: Axis, x: NDArray[np.float64], smooth: bool, columns: slice = slice(None)) -> NDArray[np.float64]:
     if axis.periodic and axis.uniform:
         # Trigonometric cardinal function: sin(n t / 2) / (n tan(t / 2)), with sin in the denominator for odd n.
         n = axis.size
-        turn = 2 * np.pi * (x[:, None] - axis.coordinates()) / axis.interval.length
+        turn = 2 * np.pi * (x[:, None] - axis.coordinates()[columns]) / axis.interval.length
         t = np.remainder(turn + np.pi, 2 * np.pi) - np.pi
         near = np.abs(t) < 1e-12
         below = n * (np.tan(t / 2) if n % 2 == 0 else np.sin(t / 2))
@@ -133,13 +138,15 @@ def _axis_matrix(axis: Axis, x: NDArray[np.float64], smooth: bool) -> NDArray[np
     if smooth and axis.size > 3:
         values = np.eye(axis.size)
         values = np.concatenate([values, values[:1]]) if axis.periodic else values
-        return CubicSpline(nodes, values, bc_type="periodic" if axis.periodic else "not-a-knot")(x)
+        return CubicSpline(nodes, values, bc_type="periodic" if axis.periodic else "not-a-knot")(x)[:, columns]
     left = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, len(nodes) - 2)
     t = (x - nodes[left]) / (nodes[left + 1] - nodes[left])
     # Two entries a row: never the square matrix of a long axis.
-    matrix, row = np.zeros((x.size, axis.size)), np.arange(x.size)
-    matrix[row, left] = 1 - t
-    matrix[row, (left + 1) % axis.size] += t
+    span = range(axis.size)[columns]
+    matrix = np.zeros((x.size, len(span)))
+    for place, weight in ((left, 1 - t), ((left + 1) % axis.size, t)):
+        row = np.flatnonzero((place >= span.start) & (place < span.stop))
+        matrix[row, place[row] - span.start] += weight[row]
     return matrix
 
 

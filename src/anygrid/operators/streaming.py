@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from anygrid.errors import GridError, UsageError
 from anygrid.grid import Axis, Box, Grid, Sphere
-from anygrid.numerics.interpolation import interpolate, matrix_between
+from anygrid.numerics.interpolation import interpolate, matrix_between, matrix_columns
 from anygrid.operators.fno import FNO
 from anygrid.operators.latent_fno import LatentFNO
 from anygrid.operators.layers import check_input, coordinate_features
@@ -110,7 +110,12 @@ def emit(
     """
     if isinstance(operator, LatentFNO):
         fine, _ = operator.latent_grids(field.grid)
-        return interpolate(gathered[0], fine, slab(query, start, stop), smooth=True)
+        assert isinstance(fine, Box | Sphere)
+        part = slab(query, start, stop)
+        # Past the cache, which would keep the matrices of the last slabs.
+        matrix = matrix_between.__wrapped__(fine.axes[0], part.axes[0], True).to(gathered[0])
+        z = torch.einsum("qx,bcx...->bcq...", matrix, gathered[0])
+        return interpolate(z, _with_first(fine, part.axes[0]), part, smooth=True)
     assert isinstance(operator, FNO)
     last = len(gathered) - 1
     plan = _part(_layers(operator)[last].plan(gathered[last], field.grid, query), query, start, stop)
@@ -143,9 +148,21 @@ def interpolate_slab(
         hint = f"ask for the points of the data along {grid.dims[0]!r}, or predict in memory"
         raise GridError("streaming", f"the same points along the periodic axis {grid.dims[0]!r} in and out", got, hint)
     nodes, wanted = grid.axes[0].coordinates(), query.axes[0].coordinates()[start:stop]
+    reach = float(np.diff(nodes).max()) * 0.51 if nodes.size > 1 else np.inf
+    if wanted[0] < nodes[0] - reach or wanted[-1] > nodes[-1] + reach:
+        expected, got = f"{nodes[0]:g} to {nodes[-1]:g}", f"{wanted[0]:g} to {wanted[-1]:g}"
+        raise GridError("streaming", f"{grid.dims[0]} inside {expected}", got, "stay inside the domain of the data")
     first = int(np.clip(np.searchsorted(nodes, wanted[0], side="right") - 1, 0, max(0, nodes.size - 2)))
     end = int(np.clip(np.searchsorted(nodes, wanted[-1], side="left") + 1, first + min(2, nodes.size), nodes.size))
-    return interpolate(read(first, end), slab(grid, first, end), slab(query, start, stop))
+    near = slab(grid, first, end)
+    u = interpolate(read(first, end), near, _with_first(query, near.axes[0]))
+    if nodes.size == 1:
+        return u.expand(-1, -1, stop - start, *u.shape[3:])
+    # Along the first axis from the two neighbours of a point: a matrix between two slabs may be larger than both.
+    left = np.clip(np.searchsorted(nodes, wanted, side="right") - 1, first, end - 2)
+    t = torch.from_numpy(np.clip((wanted - nodes[left]) / (nodes[left + 1] - nodes[left]), 0, 1)).to(u)
+    index = torch.from_numpy(left - first).to(u.device)
+    return torch.lerp(u.index_select(2, index), u.index_select(2, index + 1), t.view(-1, *(1,) * (u.ndim - 3)))
 
 
 def bytes_per_row(operator: nn.Module, grid: Box | Sphere, query: Box | Sphere, item: int) -> int:
@@ -154,7 +171,8 @@ def bytes_per_row(operator: nn.Module, grid: Box | Sphere, query: Box | Sphere, 
     if isinstance(operator, FNO):
         return points * item * (6 * operator.lift.out_features + 4 * operator.lift.in_features)
     inputs, outputs = int(getattr(operator, "inputs", 1)), len(getattr(operator, "bias", "1"))
-    return points * item * 20 * max(inputs, outputs)  # what a reader holds, copies in and out, transforms along the other axes
+    matrix = 8 * 6 * operator.shape[0] if isinstance(operator, LatentFNO) else 0  # between the first axes, and what it takes to make it
+    return matrix + points * item * 20 * max(inputs, outputs)  # what a reader holds, copies in and out, transforms along the other axes
 
 
 def _latent(operator: LatentFNO, field: Slabs) -> Tensor:
@@ -162,7 +180,6 @@ def _latent(operator: LatentFNO, field: Slabs) -> Tensor:
     grid = field.grid
     fine, _ = operator.latent_grids(grid)
     assert isinstance(fine, Box | Sphere)
-    matrix = None if fine.axes[0] == grid.axes[0] else matrix_between(grid.axes[0], fine.axes[0], False)
     total: Tensor | None = None
     like: Tensor | None = None
     for start, stop, a in field:
@@ -172,10 +189,11 @@ def _latent(operator: LatentFNO, field: Slabs) -> Tensor:
         if total is None:
             # Double: a trigonometric sum over a long axis cancels, and there are few numbers here.
             total, like = a.new_zeros(*a.shape[:2], *fine.shape, dtype=torch.float64), a
-        if matrix is None:
+        if fine.axes[0] == grid.axes[0]:
             total[:, :, start:stop] = a
         else:
-            total += torch.einsum("qx,bcx...->bcq...", matrix[:, start:stop].to(total), a.double())
+            matrix = matrix_columns(grid.axes[0], fine.axes[0], start, stop).to(total)
+            total += torch.einsum("qx,bcx...->bcq...", matrix, a.double())
     assert total is not None
     assert like is not None
     return operator.latent(total.to(like), grid)

@@ -99,6 +99,20 @@ def test_predict_is_that_of_the_surrogate(fitted, capsys, monkeypatch):
     np.testing.assert_allclose(got["thetao_con"], want["thetao_con"], atol=1e-6)
 
 
+def test_predict_in_slabs_gives_the_same_store(fitted, capsys, monkeypatch):
+    monkeypatch.chdir(fitted)
+    code, out, _ = call(capsys, "predict", "w.anygrid", "odd.nc", "-o", "slabs.zarr", "--memory", "100KB")
+    assert (code, out.strip()) == (0, "slabs.zarr")
+    want = read_surrogate("w.anygrid").predict(xr.open_dataset("odd.nc", engine="h5netcdf"))
+    found = xr.open_zarr("slabs.zarr").load()
+    for name in want:
+        np.testing.assert_allclose(found[name].reindex_like(want).transpose(*want[name].dims), want[name], rtol=1e-4, atol=1e-4)
+    for options, word in ((("-o", "slabs.nc", "--memory", "1GB"), "NAME.zarr"), (("-o", "s.zarr", "--memory", "some"), "2GB")):
+        code, _, error = call(capsys, "predict", "w.anygrid", "odd.nc", *options)
+        assert code == 2
+        assert word in error
+
+
 def test_predict_at_stations_resolutions_and_other_grids(fitted, capsys, monkeypatch):
     monkeypatch.chdir(fitted)
     call(capsys, "predict", "w.anygrid", "odd.nc", "-o", "own.zarr", "--overwrite")

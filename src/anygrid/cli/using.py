@@ -32,6 +32,9 @@ def predict(
         Path | None, typer.Option(help="Output at the stations of this CSV table (columns named like the coordinates).")
     ] = None,
     select: Annotated[list[str] | None, typer.Option(help="Use only a part of the inputs: time=2010:2013.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="For fields larger than memory: work in slabs of about so many bytes (2GB), to NAME.zarr.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
     """Apply a surrogate to new inputs, on their own grid or any other; units and coordinates are kept.
@@ -40,13 +43,20 @@ def predict(
     anygrid predict sst.anygrid new.nc -o out.nc --resolution 180x360
     """
     from anygrid.cli.grids import target_grid
+    from anygrid.evaluate.large import stream
     from anygrid.surrogate import read_surrogate
 
     data_suffix(output)
-    check_new(output, overwrite)
+    if memory is None:
+        check_new(output, overwrite)
+    elif output.suffix != ".zarr":
+        raise UsageError("predict --memory", "an output NAME.zarr, which is written in parts", output.name, f"write -o {output.stem}.zarr")
     model = read_surrogate(surrogate)
     grid, columns = target_grid(model, resolution, like, points)
     data = opened(tuple(new), tuple(select or ()))
+    if memory is not None:
+        print(stream(model, data, output, grid, memory=memory, overwrite=overwrite))
+        return
     out = model.predict(data, grid)
     if columns and grid is not None:
         out = out.assign_coords({name: (grid.dims[0], values) for name, values in columns.items() if name not in out.coords})

@@ -151,7 +151,7 @@ def _task(given: Opened, target: Box | Sphere, memory: int) -> _Task:
     row = bytes_per_row(given.surrogate.operator, source, target, 4)
     if row > memory:
         hint = f"give at least {-(-row // 10**6)}MB, or put the shorter axes after the first"
-        raise UsageError("memory", f"room for one row along {source.dims[0]!r}, {row / 1e6:.1f} MB", f"{memory / 1e6:.1f} MB", hint)
+        raise UsageError("memory", f"room for one row along {source.dims[0]!r}, {row:,} bytes", f"{memory:,}", hint)
     most = memory // row
     written = 4 * target.size // target.shape[0]
     turned = {d: slice(None, None, -1) for d in source.dims if ascending(coordinate(given.data, d), d, given.data.sizes[d])[1]}

@@ -31,7 +31,7 @@ from anygrid.operators.layers import check_input, coordinate_features, feature_c
 from anygrid.operators.lean import activated_linear
 from anygrid.operators.spectral import SpectralConv, spectral_sum
 
-__all__ = ["LatentFNO", "latent_shape"]
+__all__ = ["Block", "LatentFNO", "extend", "latent_shape"]
 
 
 def latent_shape(grid: Grid, stride: int, most: int) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ def _latent_grids(grid: Grid, shape: tuple[int, ...], stride: int) -> tuple[Grid
     return fine, fine.at(tuple((n - e) // stride + e for n, e in zip(shape, ends, strict=True)))
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """``z + W gelu(S z + P z)`` on a channels-last field."""
 
     def __init__(self, width: int, spectral: SpectralConv) -> None:
@@ -163,7 +163,7 @@ class LatentFNO(nn.Module):
         self.reach = 0 if stride == 1 else max(2, stride - 1)
         self.size = 2 * self.reach + 1
         self.encode = nn.Linear(channels * self.size**d, width)
-        self.blocks = nn.ModuleList(_Block(width, SpectralConv(width, width, bases)) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, SpectralConv(width, width, bases)) for _ in range(depth))
         self.pointwise = nn.Linear(width, width)
         self.decode = nn.Linear(width, outputs * self.size**d, bias=False)
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -196,13 +196,13 @@ class LatentFNO(nn.Module):
     def latent(self, x: Float[Tensor, "batch inputs *fine"], grid: Grid) -> Float[Tensor, "batch outputs *fine"]:
         """What the operator does between its two interpolations, on the fine latent grid of ``grid``."""
         fine, coarse = self.latent_grids(grid)
-        margins = [self._margins(n, m) for n, m in zip(fine.shape, coarse.shape, strict=True)]
+        margins = [self.margins(n, m) for n, m in zip(fine.shape, coarse.shape, strict=True)]
         z = self._encode(x, fine, margins)
         for block in self.blocks:
             z = block(z, coarse)
         z = activated_linear(self.pointwise(z), self.decode)
         around = -(-self.reach // self.stride)  # coarse cells beyond a periodic end whose kernels reach back inside
-        z = _extend(z.movedim(-1, 1), [(around, around) if p else (0, 0) for p in self.periodic], self.periodic).movedim(1, -1)
+        z = extend(z.movedim(-1, 1), [(around, around) if p else (0, 0) for p in self.periodic], self.periodic).movedim(1, -1)
         z = add_cells(z, len(self.bias), self.size, self.stride) + self.bias.reshape(-1, *[1] * grid.ndim)
         for k, ((before, _), wraps) in enumerate(zip(margins, self.periodic, strict=True)):
             z = z.narrow(k + 2, before + (around * self.stride if wraps else 0), fine.shape[k])
@@ -210,22 +210,22 @@ class LatentFNO(nn.Module):
 
     def _encode(self, x: Tensor, fine: Grid, margins: Sequence[tuple[int, int]]) -> Tensor:
         """Strided convolution of the input and of position, which is the same for every sample."""
-        cells = cut_cells(_extend(x, margins, self.periodic), self.size, self.stride)
+        cells = cut_cells(extend(x, margins, self.periodic), self.size, self.stride)
         if not self.coordinates:
             return self.encode(cells)
         own, places = self.encode.weight.split([cells.shape[-1], self.encode.in_features - cells.shape[-1]], dim=1)
         position = torch.movedim(coordinate_features(fine, x.dtype, x.device, self.harmonics), -1, 0)[None]
-        position = cut_cells(_extend(position, margins, self.periodic), self.size, self.stride)
+        position = cut_cells(extend(position, margins, self.periodic), self.size, self.stride)
         return nn.functional.linear(cells, own) + nn.functional.linear(position, places, self.encode.bias)
 
-    def _margins(self, fine: int, coarse: int) -> tuple[int, int]:
+    def margins(self, fine: int, coarse: int) -> tuple[int, int]:
         """Fine points to add before and after an axis so that kernel ``j`` is centred on coarse point ``j``."""
         shared_ends = (fine - 1) == self.stride * (coarse - 1)
         shift = 0 if shared_ends else (self.stride - 1) // 2
         return self.reach - shift, self.stride * (coarse - 1) + self.reach + shift - (fine - 1)
 
 
-def _extend(x: Tensor, margins: Sequence[tuple[int, int]], periodic: Sequence[bool]) -> Tensor:
+def extend(x: Tensor, margins: Sequence[tuple[int, int]], periodic: Sequence[bool]) -> Tensor:
     """Continue ``(batch, channel, *space)`` beyond its ends: around on periodic axes, by zeros on bounded ones."""
     d = len(periodic)
     for k, ((before, after), wraps) in enumerate(zip(margins, periodic, strict=True)):

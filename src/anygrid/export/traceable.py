@@ -28,7 +28,7 @@ from anygrid.operators.spectral import SpectralConv, mix
 from anygrid.operators.transforms import Plan, analyse, plan, synthesise
 from anygrid.surrogate import Surrogate
 
-__all__ = ["Traceable", "smallest"]
+__all__ = ["Traceable", "check_exportable", "smallest"]
 
 
 class Traceable(nn.Module):

@@ -149,16 +149,19 @@ def _fetch(address: str, release: Release) -> bytes:
         with urllib.request.urlopen(address, timeout=_SECONDS) as answer:
             contents = answer.read(_LARGEST + 1)
     except (OSError, HTTPException, ValueError) as error:
-        reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else str(getattr(error, "reason", error))
+        reason = str(getattr(error, "reason", error))
+        if isinstance(error, urllib.error.HTTPError):
+            reason = f"HTTP {error.code}"
+            error.close()  # it holds the connection
         got = f"no answer ({reason})"
         raise UsageError(f"export of a page: {_shown(address)}", f"{release.package} {release.version}", got, _hint(release)) from error
     return bytes(contents)
 
 
 def _shown(address: str) -> str:
-    """The address without a password in it."""
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    """An address without a password in it; a path as it is."""
+    scheme, mark, rest = address.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else address
 
 
 def _read(path: Path, release: Release) -> bytes:

@@ -124,7 +124,7 @@ def page_facts(surrogate: Surrogate, title: str, samples: Array | None, source: 
         "samples": None if samples is None else {"count": len(samples), "shape": list(samples.shape[2:]), "source": source},
         "parameters": sum(p.numel() for p in surrogate.operator.parameters()),
         "validation_error": _finite(record.get("validation_error")),
-        "training_samples": _finite(record.get("samples")),
+        "training_samples": surrogate.statistics.inputs.count // grid.size,
         "equation": None if surrogate.problem is None else repr(surrogate.problem),
     }
 

@@ -16,7 +16,7 @@ let busy = false;
 let again = false;
 
 const count = (shape) => shape.reduce((p, n) => p * n, 1);
-const size = (shape) => shape.join(" \u00d7 ");
+const size = (shape) => shape.join("\u00a0\u00d7\u00a0");
 const withUnits = (name, units) => (units && units !== "1" ? `${name} (${units})` : name);
 const titled = (variable) => withUnits(variable.long_name || variable.name, variable.units);
 const evolves = () => facts.inputs.some((v) => v.from_output !== null);
@@ -54,8 +54,8 @@ async function begin() {
   document.title = facts.title;
   $("title").textContent = facts.title;
   const names = (variables) => variables.map((v) => v.long_name || v.name).join(", ");
-  const what = `From ${names(facts.inputs)} to ${names(facts.outputs)}`;
-  $("subtitle").textContent = facts.dt === null ? `${what}.` : `${what}, ${time(1)} later.`;
+  const what = `${names(facts.inputs)} \u2192 ${names(facts.outputs)}`;
+  $("subtitle").textContent = facts.dt === null ? what : `${what}, ${time(1)} later`;
   tell(`Loading the network and its runtime: ${((facts.sizes["model.onnx"] + facts.sizes["ort/ort.wasm"]) / 1e6).toFixed(1)} MB\u2026`);
   $("loading").hidden = false;
   if (facts.samples) samples = floats(await (await get("./samples.bin")).arrayBuffer());
@@ -68,6 +68,8 @@ async function begin() {
   controls();
   about();
   await compute();
+  // The browser compiles the runtime as it runs: the time of the first run would say little.
+  if (state.u && state.ms < 2000) await compute();
 }
 
 function floats(buffer) {
@@ -91,8 +93,9 @@ function controls() {
   $("resolution").value = nearest.indexOf(Math.min(...nearest));
   $("trained").textContent = `${size(sizes[0])} to ${size(sizes[sizes.length - 1])} points; trained on ${size(trained)}`;
   const source = $("source");
-  for (let k = 0; k < (facts.samples?.count ?? 0); k++) source.add(new Option(`Sample ${k + 1} (${facts.samples.source})`, String(k)));
+  for (let k = 0; k < (facts.samples?.count ?? 0); k++) source.add(new Option(`Sample ${k + 1}`, String(k)));
   source.add(new Option("Random waves", "random"));
+  $("samples").textContent = facts.samples ? `Samples: ${facts.samples.source}` : "";
   choices($("input-name"), facts.inputs, $("input-field"));
   choices($("output-name"), facts.outputs, $("output-field"));
   $("slice-field").hidden = facts.axes.length !== 3;
@@ -177,7 +180,10 @@ function inputs(shape) {
     } else {
       const points = count(facts.samples.shape);
       const from = (Number(source) * facts.inputs.length + k) * points;
-      a.set(resample(samples.subarray(from, from + points), facts.samples.shape, facts.axes, shape, variable.levels !== null), k * n);
+      const sample = samples.subarray(from, from + points);
+      const [low, high] = range(sample);
+      const limits = [Math.min(low, variable.minimum), Math.max(high, variable.maximum)];
+      a.set(resample(sample, facts.samples.shape, facts.axes, shape, variable.levels !== null, limits), k * n);
     }
   });
   return a;
@@ -263,7 +269,8 @@ function time(steps) {
   const [, value, units] = /^\s*([-+\d.eE]+)\s*(.*)$/.exec(facts.dt) ?? [];
   if (!Number.isFinite(Number(value))) return steps === 1 ? facts.dt : `${steps} \u00d7 ${facts.dt}`;
   const text = show(steps * Number(value), 6);
-  return units ? `${text} ${units}` : `${text} ${text === "1" ? "unit" : "units"} of time`;
+  const plural = text !== "1" && /^(second|minute|hour|day|week|month|year|step)$/.test(units) ? "s" : "";
+  return units ? `${text} ${units}${plural}` : `${text} ${text === "1" ? "unit" : "units"} of time`;
 }
 
 function said(shape) {
@@ -318,7 +325,10 @@ function caption(id, text, values) {
   const [low, high] = range(values);
   let sum = 0;
   for (const v of values) sum += v;
-  $(`${id}-range`).textContent = `${show(low)} to ${show(high)}, mean ${show(sum / values.length)}`;
+  const mean = sum / values.length;
+  // Rounding of float32 is no mean.
+  const rounded = Math.abs(mean) < 1e-6 * Math.max(Math.abs(low), Math.abs(high)) ? 0 : mean;
+  $(`${id}-range`).textContent = `${show(low)} to ${show(high)}, mean ${show(rounded)}`;
   $(id).setAttribute("aria-label", `${text}: ${$(`${id}-range`).textContent}`);
 }
 
@@ -347,8 +357,9 @@ function map(id, values, limits) {
   for (let r = 0; r < rows; r++)
     for (let c = 0; c < columns; c++) field[r * columns + c] = values[from + (h === d - 1 ? r * columns + c : c * rows + r)];
   if (d === 3) $("slice-text").textContent = `${axes[0].name} = ${show(coordinates(axes[0], state.shape[0])[part])}`;
-  const equal = facts.sphere || axes[h].units === axes[v].units;
-  const at = drawMap($(id), { values: field, rows, columns, x: axes[h], y: axes[v], limits, equal });
+  const span = (k) => axes[k].upper - axes[k].lower;
+  const tall = facts.sphere || axes[h].units === axes[v].units ? span(v) / span(h) : 0.75;
+  const at = drawMap($(id), { values: field, rows, columns, x: axes[h], y: axes[v], limits, tall });
   readers[id] = (px, py) => {
     const found = at(px, py);
     if (!found) return "";
@@ -366,9 +377,10 @@ function overTime(o, own) {
   const rows = state.history.length;
   const values = new Float32Array(rows * n);
   state.history.forEach((u, k) => values.set(channel(u, k ? o : own), k * n));
-  caption("history", `From the start: ${titled(facts.outputs[o])}`, values);
+  caption("history", `All steps: ${titled(facts.outputs[o])}`, values);
   const y = { name: "steps", units: "", lower: -0.5, upper: rows - 0.5, periodic: false, placement: "cells" };
-  const at = drawMap($("history"), { values, rows, columns: n, x: facts.axes[0], y, limits: scale(range(values)), equal: false });
+  const tall = $("history").clientWidth < 500 ? 0.9 : 0.4;
+  const at = drawMap($("history"), { values, rows, columns: n, x: facts.axes[0], y, limits: scale(range(values)), tall });
   readers.history = (px, py) => {
     const found = at(px, py);
     return found && `step ${found[0]}, ${facts.axes[0].name} = ${show(coordinates(facts.axes[0], n)[found[1]])}: ${show(values[found[0] * n + found[1]])}`;
@@ -400,7 +412,7 @@ function tiles(before, after, i, o) {
   list($("run"), [
     ["time of the run", `${show(state.ms, 3)} ms`],
     ["points", points.toLocaleString("en")],
-    ["points a second", state.ms > 0 ? show((1000 * points) / state.ms, 2) : "-"],
+    ["points a second", state.ms > 0 ? Number(((1000 * points) / state.ms).toPrecision(2)).toLocaleString("en") : "-"],
   ]);
   const notes = [];
   facts.inputs.forEach((v, k) => {
@@ -411,7 +423,7 @@ function tiles(before, after, i, o) {
   });
   if (!state.u.every(Number.isFinite)) notes.push(`The output is no longer finite after ${state.steps} steps.`);
   const trained = facts.axes.map((axis) => axis.trained);
-  if (count(state.shape) > count(trained)) notes.push("Finer than the training grid: smoother pictures, not more knowledge.");
+  if (count(state.shape) > count(trained)) notes.push("This grid is finer than that of training: it adds points, not detail that was never trained.");
   $("advice").textContent = notes.join(" ");
 }
 
@@ -428,7 +440,7 @@ function about() {
       ["Step in time", facts.dt === null ? null : time(1)],
       ["Equation", facts.equation],
       ["Operator", `${facts.operator}, ${facts.parameters.toLocaleString("en")} parameters`],
-      ["Training", facts.training_samples === null ? null : `${facts.training_samples.toLocaleString("en")} samples`],
+      ["Trained on", `${facts.training_samples.toLocaleString("en")} ${facts.dt === null ? "samples" : "pairs of states"} of ${size(facts.axes.map((x) => x.trained))} points`],
       ["Validation error", error === null ? null : `${show(100 * error, 2)} % (relative L2, on held-out data)`],
       ["Made with", `anygrid ${facts.anygrid}, ${facts.runtime}`],
       ["SHA-256 of weights", facts.weights_sha256],

@@ -128,18 +128,18 @@ function edges(axis, n) {
 }
 
 /**
- * A field as colours. `rows` x `columns` values, the first row at the bottom; `x` and `y` are axes. Returns where the pointer is:
- * (px, py) in CSS pixels to a row and a column.
+ * A field as colours. `rows` x `columns` values, the first row at the bottom; `x` and `y` are axes, `tall` is height over width, held
+ * between a quarter and four. Returns where the pointer is: (px, py) in CSS pixels to a row and a column.
  */
-export function drawMap(canvas, { values, rows, columns, x, y, limits, equal }) {
+export function drawMap(canvas, { values, rows, columns, x, y, limits, tall }) {
   const left = 58;
   const right = 74;
   const top = 8;
   const bottom = 42;
   const width = (canvas.clientWidth || 300) - left - right;
-  const proportion = (y.upper - y.lower) / (x.upper - x.lower);
-  const height = equal && proportion > 0.25 && proportion < 4 ? Math.min(proportion * width, 520) : 0.75 * width;
-  const inner = equal && proportion * width > 520 ? 520 / proportion : width;
+  const proportion = Math.min(Math.max(tall, 0.25), 4);
+  const height = Math.min(proportion * width, 520);
+  const inner = height / proportion;
   const paper = prepare(canvas, height + top + bottom);
   const { context } = paper;
   const box = { left, top, width: inner, height };

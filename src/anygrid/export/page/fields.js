@@ -135,8 +135,8 @@ function between(axis, n, m, nearest) {
   return matrix;
 }
 
-/** A sample on another resolution of its domain; inside its own range along bounded axes, where cubics would leave it at a jump. */
-export function resample(sample, from, axes, shape, nearest) {
+/** A sample on another resolution of its domain, held between `limits`, which interpolation across a jump would leave. */
+export function resample(sample, from, axes, shape, nearest, limits) {
   if (from.every((n, k) => n === shape[k])) return Float64Array.from(sample);
   let values = sample;
   const at = from.slice();
@@ -145,9 +145,7 @@ export function resample(sample, from, axes, shape, nearest) {
     values = along(values, at, d, between(axes[d], at[d], shape[d], nearest), shape[d]);
     at[d] = shape[d];
   }
-  if (axes.every((axis) => axis.periodic)) return values;
-  const [low, high] = range(sample);
-  return values.map((v) => Math.min(Math.max(v, low), high));
+  return values.map((v) => Math.min(Math.max(v, limits[0]), limits[1]));
 }
 
 /** Smallest and largest of the values that are finite. */

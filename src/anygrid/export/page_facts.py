@@ -113,12 +113,14 @@ def page_facts(surrogate: Surrogate, title: str, samples: Array | None, source: 
         for k, variable in enumerate(said["inputs"])
     ]
     record = surrogate.record
+    sphere = isinstance(grid, Sphere)
     return {
         **said,
         "format": FORMAT,
+        "axes": [{**axis, "units": axis["units"] or ("degrees" if sphere else "")} for axis in said["axes"]],
         "title": title,
         "inputs": inputs,
-        "sphere": isinstance(grid, Sphere),
+        "sphere": sphere,
         "horizontal": _horizontal(grid),
         "resolutions": [list(shape) for shape in resolutions(surrogate)],
         "samples": None if samples is None else {"count": len(samples), "shape": list(samples.shape[2:]), "source": source},

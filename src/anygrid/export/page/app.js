@@ -359,6 +359,8 @@ function map(id, values, limits) {
   if (d === 3) $("slice-text").textContent = `${axes[0].name} = ${show(coordinates(axes[0], state.shape[0])[part])}`;
   const span = (k) => axes[k].upper - axes[k].lower;
   const tall = facts.sphere || axes[h].units === axes[v].units ? span(v) / span(h) : 0.75;
+  // Flat domains side by side would be too small to see.
+  $("pictures").classList.toggle("flat", tall < 0.6);
   const at = drawMap($(id), { values: field, rows, columns, x: axes[h], y: axes[v], limits, tall });
   readers[id] = (px, py) => {
     const found = at(px, py);
@@ -440,7 +442,7 @@ function about() {
       ["Step in time", facts.dt === null ? null : time(1)],
       ["Equation", facts.equation],
       ["Operator", `${facts.operator}, ${facts.parameters.toLocaleString("en")} parameters`],
-      ["Trained on", `${facts.training_samples.toLocaleString("en")} ${facts.dt === null ? "samples" : "pairs of states"} of ${size(facts.axes.map((x) => x.trained))} points`],
+      ["Trained on", facts.training_samples === 0 ? null : `${facts.training_samples.toLocaleString("en")} ${facts.dt === null ? "samples" : "pairs of states"} of ${size(facts.axes.map((x) => x.trained))} points`],
       ["Validation error", error === null ? null : `${show(100 * error, 2)} % (relative L2, on held-out data)`],
       ["Made with", `anygrid ${facts.anygrid}, ${facts.runtime}`],
       ["SHA-256 of weights", facts.weights_sha256],

@@ -200,7 +200,7 @@ function bar({ context, colours }, box, limits) {
   const strip = paint(Float64Array.from({ length: 256 }, (_, k) => limits.low + ((limits.high - limits.low) * k) / 255), 256, 1, limits);
   context.imageSmoothingEnabled = true;
   context.drawImage(strip, box.left, box.top, box.width, box.height);
-  const at = ticks(limits.low, limits.high, Math.max(2, Math.floor(box.height / 45)));
+  const at = ticks(limits.low, limits.high, Math.max(3, Math.floor(box.height / 45)));
   context.fillStyle = colours.soft;
   context.strokeStyle = colours.soft;
   context.textAlign = "left";

@@ -141,6 +141,15 @@ def test_command(tmp_path, capsys):
     assert {p.name for p in tmp_path.iterdir()} == {"s.anygrid", "s.pt2"}
 
 
+def test_the_check_reports_to_nobody(tmp_path):
+    pytest.importorskip("onnxruntime")
+    home = {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    loading = "from anygrid.export.onnx_graph import _runtime; assert _runtime().InferenceSession"
+    subprocess.run([sys.executable, "-c", loading], env=home | {"PATH": "/usr/bin:/bin"}, check=True)
+    # onnxruntime keeps an identifier of the device in the cache once it reports
+    assert not list(tmp_path.rglob("deviceid"))
+
+
 COMPILED = """
 import sys
 import torch

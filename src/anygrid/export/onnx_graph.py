@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +114,8 @@ def quiet() -> Iterator[None]:
 
 
 def _runtime() -> Any:
+    # Official builds report their use to Microsoft from the moment they are imported; who wants that sets the variable to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnx  # noqa: F401
         import onnxruntime

@@ -134,7 +134,7 @@ def _put(place: Path, contents: dict[str, bytes]) -> None:
             place.rename(old)
         try:
             aside.rename(place)
-        except OSError:
+        except BaseException:  # Ctrl-C too: the page that was there comes back
             if old.exists():
                 old.rename(place)
             raise

@@ -95,7 +95,6 @@ function controls() {
   const source = $("source");
   for (let k = 0; k < (facts.samples?.count ?? 0); k++) source.add(new Option(`Sample ${k + 1}`, String(k)));
   source.add(new Option("Random waves", "random"));
-  $("samples").textContent = facts.samples ? `Samples: ${facts.samples.source}` : "";
   choices($("input-name"), facts.inputs, $("input-field"));
   choices($("output-name"), facts.outputs, $("output-field"));
   $("slice-field").hidden = facts.axes.length !== 3;
@@ -195,6 +194,7 @@ async function run(a, shape) {
   const { values, dims, ms } = await ask({ kind: "run", a, dims: [1, facts.inputs.length, ...shape] });
   if (dims.slice(2).some((n, k) => n !== shape[k])) throw new Error(`the network gave ${size(dims)} points`);
   Object.assign(state, { a, u: values, ms });
+  tell("");
   // For whoever checks the numbers: what went in, what came out.
   window.anygrid = { facts, result: { shape, a, u: values, ms, steps: state.steps } };
 }
@@ -277,7 +277,9 @@ function said(shape) {
   const text = shape.length > 1 ? `${size(shape)} = ${count(shape).toLocaleString("en")} points` : `${size(shape)} points`;
   $("resolution-text").textContent = text;
   $("resolution").setAttribute("aria-valuetext", text);
-  $("wave-field").hidden = $("source").value !== "random";
+  const random = $("source").value === "random";
+  $("samples").textContent = random ? `Seed ${state.seed}, one function at every resolution` : `Samples: ${facts.samples.source}`;
+  $("wave-field").hidden = !random;
   const waves = $("waves").value;
   $("waves-text").textContent = waves === "1" ? "the whole domain" : `1/${waves} of the domain`;
   $("waves").setAttribute("aria-valuetext", $("waves-text").textContent);
@@ -317,7 +319,6 @@ function draw() {
   overTime(o, own);
   tiles(before, after, i, o);
   buttons();
-  tell("");
 }
 
 function caption(id, text, values) {
@@ -409,12 +410,17 @@ function list(target, pairs) {
   }
 }
 
+function rate(value) {
+  const round = (v) => Number(v.toPrecision(2)).toLocaleString("en");
+  return value < 1e6 ? round(value) : `${round(value / 1e6)}\u00a0million`;
+}
+
 function tiles(before, after, i, o) {
   const points = count(state.shape);
   list($("run"), [
-    ["time of the run", `${show(state.ms, 3)} ms`],
+    ["time of the run", `${show(state.ms, 3)}\u00a0ms`],
     ["points", points.toLocaleString("en")],
-    ["points a second", state.ms > 0 ? Number(((1000 * points) / state.ms).toPrecision(2)).toLocaleString("en") : "-"],
+    ["points a second", state.ms > 0 ? rate((1000 * points) / state.ms) : "-"],
   ]);
   const notes = [];
   facts.inputs.forEach((v, k) => {

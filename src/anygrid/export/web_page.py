@@ -24,7 +24,19 @@ from anygrid.surrogate import Surrogate
 
 __all__ = ["check_place", "write_page"]
 
-_STATIC = ("index.html", "style.css", "icon.svg", "where.js", "app.js", "fields.js", "draw.js", "worker.js", "ort/LICENSE.txt")
+_STATIC = (
+    "index.html",
+    "style.css",
+    "icon.svg",
+    "where.js",
+    "app.js",
+    "shared.js",
+    "shown.js",
+    "fields.js",
+    "draw.js",
+    "worker.js",
+    "ort/LICENSE.txt",
+)
 _FACTS = "surrogate.json"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["AnygridError", "DataError", "FileError", "GridError", "TrainingError", "UsageError", "did_you_mean"]
+__all__ = ["AnygridError", "ClusterError", "DataError", "FileError", "GridError", "TrainingError", "UsageError", "did_you_mean"]
 
 
 class AnygridError(ValueError):
@@ -55,6 +55,10 @@ class FileError(AnygridError):
 
 class TrainingError(AnygridError):
     """Training cannot go on (a loss that is not finite, for example)."""
+
+
+class ClusterError(AnygridError):
+    """A cluster does not answer, or lost what was asked of it."""
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

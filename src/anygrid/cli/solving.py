@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,6 +62,7 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Steps of a trajectory (evolutions); default: as published.")] = None,
     seed: Annotated[int, typer.Option(help="Sample i is a function of the seed and i alone.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes, one thread each; default: one a processor.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Solve on a Dask cluster: tcp://HOST:8786. It must share the file system.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the problem, such as viscosity=1e-4.")] = None,
     label_check: Annotated[int, typer.Option(help="Samples solved again at twice the resolution, to state the error of the labels.")] = 4,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished data set.")] = False,
@@ -71,8 +73,11 @@ def generate(
     anygrid generate darcy -n 1200 --resolution 421 --store-resolution 85 \\
                 -o darcy.zarr
     """
+    from anygrid.io.cluster import connect
     from anygrid.io.store import generate as make
 
+    if scheduler is not None and workers is not None:
+        raise UsageError("--scheduler", "the workers of the cluster", f"--workers {workers} as well", "leave --workers out")
     chosen = names.make_problem(problem, settings or [])
     if output.suffix != ".zarr":
         raise UsageError(
@@ -87,7 +92,7 @@ def generate(
         seconds = so_far
         talk.solved(done, total, so_far)
 
-    with talk.work(), disk_errors(output):
+    with talk.work(), disk_errors(output), nullcontext() if scheduler is None else connect(scheduler) as cluster:
         make(
             chosen,
             n,
@@ -95,6 +100,7 @@ def generate(
             output,
             seed=seed,
             workers=workers,
+            cluster=cluster,
             store_resolution=None if store_resolution is None else names.resolution(store_resolution, "--store-resolution"),
             steps=steps,
             label_check=label_check,

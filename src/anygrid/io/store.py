@@ -19,9 +19,11 @@ import dask.array
 import numpy as np
 import xarray as xr
 
+from anygrid.errors import UsageError
 from anygrid.fields import Variable, grid_coordinates
 from anygrid.grid import Points
 from anygrid.io.blocks import Job, decode_chunk
+from anygrid.io.cluster import Cluster
 from anygrid.io.plan import Plan, Resolution, by, in_range, make_plan, make_request, nested
 from anygrid.io.workers import available_cpus, run
 from anygrid.io.working import WorkingFolder, disk_error
@@ -41,6 +43,7 @@ def generate(
     *,
     seed: int = 0,
     workers: int | None = None,
+    cluster: Cluster | None = None,
     store_resolution: Resolution | None = None,
     steps: int | None = None,
     label_check: int = 4,
@@ -69,6 +72,8 @@ def generate(
         Resolution of the solve, as ``problem.grid`` takes it.
     workers
         Processes, each with one thread; by default one a processor. 0 solves in this process.
+    cluster
+        Workers on other machines instead, which share the file system of ``path``: see :func:`anygrid.io.cluster.connect`.
     store_resolution
         Keep only the points of this coarser grid, which must be among those of the solve (421 -> 85, 128 -> 64).
     steps
@@ -87,12 +92,16 @@ def generate(
     FileError
         When something else is at ``path``, an unfinished data set there was begun with another request, another process
         is at work on it, or the disk is full.
+    ClusterError
+        When the workers of a cluster do not see the folder, or it is lost.
     DataError
         When a solution is not finite (the sample is named).
     """
-    path = Path(path)
+    path = Path(path).absolute()  # workers of a cluster have other working directories
     started = time.monotonic()
     in_range("workers", 0 if workers is None else workers, 0)
+    if workers is not None and cluster is not None:
+        raise UsageError("generate", "workers or a cluster", "both", "leave workers out: the cluster has its own")
     plan = make_plan(problem, n, resolution, path.with_name(path.name + ".partial"), seed, store_resolution, steps, label_check)
     checks = min(label_check, n) if plan.fine is not None else 0
     folder = WorkingFolder(path, make_request(plan, checks), overwrite=overwrite)
@@ -108,7 +117,10 @@ def generate(
             total = n + checks
             if progress:
                 progress(done, total, time.monotonic() - started)
-            with closing(run(Job(plan), tasks, available_cpus() if workers is None else workers)) as results:
+            if cluster is not None and tasks:
+                cluster.check_shared(plan.labels)
+            processes = available_cpus() if workers is None else workers
+            with closing(run(Job(plan), tasks, processes) if cluster is None else cluster.run(Job(plan), tasks)) as results:
                 for _, count in results:
                     done += count
                     if progress:

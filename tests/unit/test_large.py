@@ -171,3 +171,29 @@ def _folder(path):
 
 def test_memory_in_words():
     assert [parse_memory(m) for m in (7, "7", "2GB", "500 mb", "1.5GiB")] == [7, 7, 2 * 10**9, 5 * 10**8, 3 * 2**29]
+
+
+_MILLION = """
+import sys
+import numpy as np, torch
+from anygrid.grid import Bounded, Box, Points
+from anygrid.numerics.interpolation import interpolate
+from pathlib import Path
+
+def peak():
+    return int(next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM")).split()[1])
+
+box = Box.uniform({"x": Bounded(0, 1), "y": Bounded(0, 1)}, 128)
+x = np.random.default_rng(0).random((300_000, 2))
+u = torch.from_numpy(np.sin(3 * box.points()[..., 0].numpy()) * box.points()[..., 1].numpy() ** 2)[None, None].float()
+interpolate(u, box, Points(x[:1000], ("x", "y"), box.domain), smooth=True)  # whatever torch loads on its first call
+before = peak()
+v = interpolate(u, box, Points(x, ("x", "y"), box.domain), smooth=True)
+print(peak() - before, float(np.abs(v[0, 0].numpy() - np.sin(3 * x[:, 0]) * x[:, 1] ** 2).max()))
+"""
+
+
+def test_many_scattered_points_take_little_memory() -> None:
+    said = subprocess.run([sys.executable, "-c", _MILLION], check=True, capture_output=True, text=True).stdout.split()
+    assert int(said[0]) < 400_000  # kB; all points at once take 620,000, parts of them 250,000
+    assert float(said[1]) < 1e-6

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
-from scipy.spatial import Delaunay, cKDTree
+from scipy.spatial import ConvexHull, Delaunay, cKDTree
 from torch import Tensor
 
 from anygrid.errors import GridError
@@ -17,6 +17,7 @@ from anygrid.grid import Axis, Box, Grid, Points, Sphere
 
 __all__ = ["interpolate", "matrix_between", "matrix_columns"]
 
+_POINTS = 1 << 14  # scattered points at once: their matrices have a column for each point of an axis
 _SLACK = 0.51  # of a spacing: cell-centred grids of one domain end this far from each other's last point
 
 
@@ -48,9 +49,11 @@ def interpolate(
             if axis != other:
                 u = torch.movedim(_along(torch.movedim(u, k + 2, -1), axis, other, smooth), -1, k + 2)
         return u.contiguous()
-    points = query.points().numpy()
-    matrices = [torch.from_numpy(_axis_matrix(axis, points[:, k], smooth)).to(u) for k, axis in enumerate(grid.axes)]
-    return _at_points(u, matrices)
+    parts = []
+    for some in np.split(query.points().numpy(), range(_POINTS, query.size, _POINTS)):
+        matrices = [torch.from_numpy(_axis_matrix(axis, some[:, k], smooth)).to(u) for k, axis in enumerate(grid.axes)]
+        parts.append(_at_points(u, matrices))
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
 
 def _along(u: Tensor, axis: Axis, target: Axis, smooth: bool) -> Tensor:
@@ -172,7 +175,11 @@ def _barycentric(grid: Points, query: Grid) -> tuple[Tensor, Tensor]:
         t = np.clip((wanted[:, 0] - nodes[right - 1]) / (nodes[right] - nodes[right - 1]), 0, 1)
         return torch.from_numpy(owner[np.stack([right - 1, right], 1)]), torch.from_numpy(np.stack([1 - t, t], 1))
     mesh = Delaunay(x)
-    simplex = mesh.find_simplex(wanted)
+    # Asked of points outside the hull, find_simplex would look at every simplex, for each of them.
+    within, simplex = np.ones(len(wanted), dtype=bool), np.full(len(wanted), -1)
+    for *normal, offset in ConvexHull(x).equations:
+        within &= wanted @ normal <= -offset
+    simplex[within] = mesh.find_simplex(wanted[within])
     inside = simplex >= 0
     affine = mesh.transform[simplex[inside]]
     first = np.einsum("pij,pj->pi", affine[:, :-1], wanted[inside] - affine[:, -1])

@@ -21,6 +21,8 @@ ACCURACY = [
     *(f"accuracy/run.py {task} --minutes 15" for task in ("darcy", "burgers", "navier_stokes")),
     "accuracy/learning.py --time",
     "accuracy/learning.py",
+    "accuracy/learning.py --seeds",
+    "accuracy/peers.py",
     "accuracy/ablation.py",
     "accuracy/physics.py",
     "accuracy/chaos.py",

@@ -165,10 +165,21 @@ def figure(result: dict[str, Any]) -> None:
             axes.barh([i + 0.2 - 0.4 * k for i in range(len(values))], values, height=0.38, color=colour, label=side)
         axes.axvline(1, color="0.3", lw=0.8)
         axes.axvline(AIM[kind], color="0.3", lw=0.8, ls=":")
-        axes.set(title=title, yticks=range(len(result["sizes"])), yticklabels=list(result["sizes"]))
+        axes.set_xscale("log")
+        axes.set_xlim(0.7)
+        axes.set(
+            title=title,
+            xticks=[1, 2, 5, 10, 20, 50],
+            xticklabels=["1", "2", "5", "10", "20", "50"],
+            yticks=range(len(result["sizes"])),
+            yticklabels=list(result["sizes"]),
+        )
         axes.spines[["top", "right"]].set_visible(False)
         axes.invert_yaxis()
-    axes.legend(frameon=False, labels=["same network, same weights", "default operator of fit"], loc="lower right", fontsize=8)
+    bars = axes.containers
+    drawn.legend(
+        bars, ["same network, same weights", "default operator of fit"], frameon=False, loc="outside upper right", ncols=2, fontsize=8
+    )
     drawn.supxlabel("neuraloperator 2.0.0 over anygrid; dotted: the aim", fontsize=9)
     drawn.savefig(FIGURE, dpi=130)
 

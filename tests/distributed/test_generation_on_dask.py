@@ -144,3 +144,9 @@ def test_at_the_command_line(tmp_path, site, capsys):
     assert call(capsys, *base, "--scheduler", site.address)[0] == 0
     assert call(capsys, *base[:-1], tmp_path / "c.zarr", "--workers", "0")[0] == 0
     assert tree(Path(out)) == tree(tmp_path / "c.zarr")
+
+
+def test_without_distributed_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"anygrid\[cluster\]"), connect("tcp://127.0.0.1:8786"):
+        pass

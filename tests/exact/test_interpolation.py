@@ -71,3 +71,16 @@ def test_outside_the_domain_is_refused():
     grid = Box.uniform({"x": Bounded(0, 1)}, 11)
     with pytest.raises(GridError, match="between 0 and 1"):
         interpolate(torch.zeros(1, 1, 11), grid, Box((Axis("x", Bounded(0, 2), 21),)))
+
+
+def test_points_on_the_hull_of_others_are_between_its_corners() -> None:
+    """A turned square: its sides are no lines of machine numbers, and a linear function is exact on them."""
+    turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [0.4, 0.6]]) * 0.5
+    domain = Box.uniform({"x": Bounded(-1, 1), "y": Bounded(-1, 1)}, 3).domain
+    t = np.linspace(0.01, 0.49, 41)
+    sides = np.concatenate([np.column_stack(pair) for pair in ((t, 0 * t), (0 * t, t), (t, 0 * t + 0.5), (0 * t + 0.5, t))])
+    known, wanted = (Points(x @ turn.T, ("x", "y"), domain, np.ones(len(x))) for x in (corners, sides))
+    u = known.points() @ torch.tensor([2.0, -1.0], dtype=torch.float64)
+    found = interpolate(u[None, None], known, wanted)[0, 0]
+    torch.testing.assert_close(found, wanted.points() @ torch.tensor([2.0, -1.0], dtype=torch.float64), rtol=0, atol=1e-9)

@@ -56,19 +56,7 @@ def test_folder_is_whole_and_only_its_data_depend_on_the_surrogate(tmp_path):
     assert write_page(model, folder, RUNTIME, samples=samples, source="a.nc") < 1e-5
     found = contents(folder)
     data = {"surrogate.json", "samples.bin", "model.onnx", "ort/ort.js", "ort/ort.wasm"}
-    static = {
-        "index.html",
-        "style.css",
-        "icon.svg",
-        "where.js",
-        "app.js",
-        "shared.js",
-        "shown.js",
-        "fields.js",
-        "draw.js",
-        "worker.js",
-        "ort/LICENSE.txt",
-    }
+    static = {p.relative_to(STATIC).as_posix() for p in STATIC.rglob("*") if p.is_file()}
     assert set(found) == data | static
     for name in static:
         assert found[name] == STATIC.joinpath(*name.split("/")).read_bytes()

@@ -13,13 +13,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from anygrid.errors import AnygridError, ClusterError, UsageError
+from anygrid.errors import ClusterError, UsageError
 
 __all__ = ["Cluster", "connect"]
 
@@ -57,12 +58,11 @@ class Cluster:
             done = as_completed()
 
             def send() -> None:
-                for task in waiting:
+                room = _AHEAD * max(1, sum(self.client.nthreads().values())) - len(running)
+                for task in islice(waiting, max(0, room)):
                     future = self.client.submit(_do, sent, task, key=f"{name}-{task}", pure=False)
                     running[future] = task
                     done.add(future)
-                    if len(running) >= self._room():
-                        return
 
             try:
                 send()
@@ -70,8 +70,7 @@ class Cluster:
                     future = next(done)
                     task = running.pop(future)
                     result = self._result(future, task)
-                    if len(running) < self._room():
-                        send()
+                    send()
                     yield task, result
             finally:
                 with suppress(Exception):  # a scheduler that is gone has nothing to cancel
@@ -96,9 +95,6 @@ class Cluster:
         if blind:
             hint = "workers write the data themselves: give a path on a file system that all of them mount, or leave --scheduler out"
             raise ClusterError(f"scheduler {self.address}", f"workers that see {folder}", f"none of it at {', '.join(blind[:3])}", hint)
-
-    def _room(self) -> int:
-        return _AHEAD * max(1, sum(self.client.nthreads().values()))
 
     def _result(self, future: Any, task: object) -> Any:
         from distributed import KilledWorker
@@ -223,10 +219,5 @@ def _same(job: Any) -> Any:
 def _do(job: Callable[[Any], Any], task: Any) -> Any:
     """One task with one thread: sums are rounded in the order of the threads. Runs on a worker."""
     torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            return job(task)
-    except AnygridError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror} (on a worker)", error.filename) from None
+    with threadpool_limits(1):
+        return job(task)

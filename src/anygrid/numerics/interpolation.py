@@ -177,8 +177,9 @@ def _barycentric(grid: Points, query: Grid) -> tuple[Tensor, Tensor]:
     mesh = Delaunay(x)
     # Asked of points outside the hull, find_simplex would look at every simplex, for each of them.
     within, simplex = np.ones(len(wanted), dtype=bool), np.full(len(wanted), -1)
+    rounding = 1e-12 * float(np.abs(x).max())  # points on the hull itself are inside
     for *normal, offset in ConvexHull(x).equations:
-        within &= wanted @ normal <= -offset
+        within &= wanted @ normal <= rounding - offset
     simplex[within] = mesh.find_simplex(wanted[within])
     inside = simplex >= 0
     affine = mesh.transform[simplex[inside]]

@@ -21,7 +21,7 @@ from torch import Tensor
 from anygrid.axis import Axis, Bounded, Interval, Periodic, Placement
 from anygrid.errors import GridError
 
-__all__ = ["Axis", "Bounded", "Box", "Grid", "Interval", "Periodic", "Points", "Sphere", "gaussian_latitudes"]
+__all__ = ["Axis", "Bounded", "Box", "Grid", "Interval", "Periodic", "Points", "Sphere", "gaussian_latitudes", "outer"]
 
 
 class Grid(ABC):
@@ -64,6 +64,11 @@ class Grid(ABC):
         """Number of coordinates."""
         return len(self.domain)
 
+    @property
+    def volume(self) -> float:
+        """Sum of the weights."""
+        return float(self.weights().sum())
+
 
 def _shape(where: str, shape: tuple[int, ...] | int, ndim: int) -> tuple[int, ...]:
     wanted = (shape,) * ndim if isinstance(shape, int) else tuple(int(n) for n in shape)
@@ -104,8 +109,12 @@ class Box(Grid):
     def points(self) -> Float[Tensor, "*space d"]:
         return _mesh([axis.coordinates() for axis in self.axes])
 
+    def factors(self) -> list[NDArray[np.float64]]:
+        """One factor of the weights for each axis."""
+        return [axis.weights() for axis in self.axes]
+
     def weights(self) -> Float[Tensor, "*space"]:
-        return _outer([axis.weights() for axis in self.axes])
+        return outer(self.factors())
 
     def at(self, shape: tuple[int, ...] | int) -> Box:
         sizes = _shape("Box.at", shape, len(self.axes))
@@ -164,15 +173,19 @@ class Sphere(Grid):
     def points(self) -> Float[Tensor, "*space d"]:
         return _mesh([self.lat.coordinates(), self.lon.coordinates()])
 
-    def weights(self) -> Float[Tensor, "*space"]:
-        """Areas on the unit sphere; a global grid sums to ``4 pi``."""
+    def factors(self) -> list[NDArray[np.float64]]:
+        """Factors of the weights: of latitude, of longitude."""
         if self.gaussian:
             bands = gaussian_latitudes(self.lat.size)[1]
         else:
             x, ends = self.lat.coordinates(), self.lat.interval
             edges = np.concatenate([[ends.lower], 0.5 * (x[1:] + x[:-1]), [ends.upper]])
             bands = np.diff(np.sin(np.deg2rad(edges)))
-        return _outer([bands, np.deg2rad(self.lon.weights())])
+        return [bands, np.deg2rad(self.lon.weights())]
+
+    def weights(self) -> Float[Tensor, "*space"]:
+        """Areas on the unit sphere; a global grid sums to ``4 pi``."""
+        return outer(self.factors())
 
     def at(self, shape: tuple[int, ...] | int) -> Sphere:
         nlat, nlon = _shape("Sphere.at", shape, 2)
@@ -275,9 +288,10 @@ def _mesh(coordinates: list[NDArray[np.float64]]) -> Tensor:
     return torch.from_numpy(np.stack(np.meshgrid(*coordinates, indexing="ij"), axis=-1))
 
 
-def _outer(weights: list[NDArray[np.float64]]) -> Tensor:
-    product = torch.from_numpy(weights[0].copy())
-    for w in weights[1:]:
+def outer(factors: list[NDArray[np.float64]]) -> Tensor:
+    """Product of one factor for each axis."""
+    product = torch.from_numpy(factors[0].copy())
+    for w in factors[1:]:
         product = product[..., None] * torch.from_numpy(w.copy())
     return product
 

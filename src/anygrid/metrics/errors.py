@@ -1,7 +1,8 @@
 """Errors as integrals over the domain: relative L2 and H1, RMSE, VRMSE, maximum; and their mean with a bootstrap interval.
 
 Every function returns one number for each sample and channel, in float64. Norms use the quadrature weights of the grid, so a
-number means the same on an uneven grid, on a sphere and at every resolution.
+number means the same on an uneven grid, on a sphere and at every resolution. On a shard all ranks get the number of the whole; those that
+need derivatives refuse it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anygrid.collectives import max_over_ranks, sum_over_ranks
 from anygrid.errors import UsageError
 from anygrid.grid import Grid, Sphere
 from anygrid.numerics.differentiation import gradient
+from anygrid.shard import rows_of
 
 __all__ = ["Estimate", "area_mean", "estimate", "largest", "relative_h1", "relative_l2", "rmse", "vrmse"]
 
@@ -25,8 +28,8 @@ __all__ = ["Estimate", "area_mean", "estimate", "largest", "relative_h1", "relat
 def area_mean(f: Float[Tensor, "*lead_space"], grid: Grid) -> Float[Tensor, "*lead"]:
     r"""Mean over the domain, :math:`\int f \,/ \int 1`, over the trailing ``grid.ndim`` array dimensions."""
     w = grid.weights().to(torch.float64)
-    # einsum over flattened space: no temporary of the size of the field
-    return f.to(torch.float64).flatten(f.ndim - w.ndim) @ (w / w.sum()).flatten()
+    # A product over flattened space: no temporary of the size of the field.
+    return sum_over_ranks(f.to(torch.float64).flatten(f.ndim - w.ndim) @ (w / grid.volume).flatten(), rows_of(grid))
 
 
 def relative_l2(
@@ -92,7 +95,7 @@ def largest(
     u: Float[Tensor, "batch channel *space"], truth: Float[Tensor, "batch channel *space"], grid: Grid
 ) -> Float[Tensor, "batch channel"]:
     """Largest absolute error at any grid point, in the units of the variable."""
-    return (u.to(torch.float64) - truth.to(torch.float64)).abs().flatten(2).amax(-1)
+    return max_over_ranks((u.to(torch.float64) - truth.to(torch.float64)).abs().flatten(2).amax(-1), rows_of(grid))
 
 
 @dataclass(frozen=True)

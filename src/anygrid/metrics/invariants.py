@@ -15,10 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from anygrid.collectives import sum_over_ranks
 from anygrid.errors import UsageError
 from anygrid.grid import Grid
 from anygrid.metrics.spectra import power_spectrum
 from anygrid.numerics.differentiation import gradient
+from anygrid.shard import rows_of
 
 __all__ = [
     "AgainstNoise",
@@ -90,15 +92,14 @@ def pdf(
     u: Float[Tensor, "batch time channel *space"], edges: Float[Tensor, "channel edge"], grid: Grid
 ) -> Float[Tensor, "batch channel bin"]:
     """Probability of each bin under the area of the grid; the outermost bins hold what lies beyond the edges."""
-    weights = grid.weights().double()
-    weights = (weights / weights.sum()).flatten()
+    weights = (grid.weights().double() / grid.volume).flatten()
     rows = torch.zeros(u.shape[0], u.shape[2], edges.shape[1] - 1, dtype=torch.float64)
     for row, trajectory in enumerate(u):
         for c, edge in enumerate(edges):
             x = trajectory[:, c].flatten(1).double()
             place = ((x - edge[0]) / (edge[1] - edge[0])).nan_to_num(nan=math.inf).clamp(0, rows.shape[2] - 1).long()
             rows[row, c].index_add_(0, place.flatten(), weights.expand_as(x).flatten() / len(x))
-    return rows
+    return sum_over_ranks(rows, rows_of(grid))
 
 
 def pdf_distance(p: Float[Tensor, "channel bin"], q: Float[Tensor, "channel bin"], edges: Float[Tensor, "channel edge"]) -> float:
@@ -125,8 +126,7 @@ def autocovariance(
     if not 0 <= lags < u.shape[1]:
         raise UsageError("autocovariance", f"lags below the {u.shape[1]} times of a trajectory", str(lags))
     centre = u.double().mean((0, 1)) if mean is None else mean.double()
-    weights = grid.weights().double()
-    weights = (weights / weights.sum()).flatten()
+    weights = (grid.weights().double() / grid.volume).flatten()
     times = u.shape[1]
     pairs = times - torch.arange(lags + 1, dtype=torch.float64)
     length = 1 << (times + lags).bit_length()
@@ -138,7 +138,7 @@ def autocovariance(
                 spectrum = torch.fft.rfft(series[part].double() - centre[c].flatten()[part, None], n=length)
                 products = torch.fft.irfft(spectrum.abs().square(), n=length)[:, : lags + 1]
                 rows[row, c] += weights[part] @ (products / pairs)
-    return rows
+    return sum_over_ranks(rows, rows_of(grid))
 
 
 def correlation_distance(p: Float[Tensor, "channel lag"], q: Float[Tensor, "channel lag"]) -> float:

@@ -10,10 +10,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.spatial import ConvexHull, Delaunay, cKDTree
-from torch import Tensor
+from torch import Tensor, nn
 
+from anygrid.collectives import sum_over_ranks
 from anygrid.errors import GridError
 from anygrid.grid import Axis, Box, Grid, Points, Sphere
+from anygrid.shard import Shard
 
 __all__ = ["interpolate", "matrix_between", "matrix_columns"]
 
@@ -31,6 +33,9 @@ def interpolate(
     fourth order), for fields without jumps. From scattered points: linear on their triangulation, nearest outside its hull.
     Points of the query beyond a bounded axis by at most half a spacing take the value at its end.
 
+    From a shard every rank interpolates what its own rows add to the query, and the ranks sum that up; only where the points of the first
+    axis are asked for again does nothing travel. Onto a shard every rank evaluates its own rows.
+
     Raises
     ------
     GridError
@@ -43,15 +48,65 @@ def interpolate(
     batch, channels = u.shape[:2]
     if isinstance(grid, Points):
         return _from_points(u.reshape(batch * channels, -1), grid, query).reshape(batch, channels, *query.shape).to(u.dtype)
+    if isinstance(grid, Shard):
+        return _from_shard(u, grid, query, smooth)
     assert isinstance(grid, Box | Sphere)
+    if isinstance(query, Shard):
+        u = _along_axes(u, grid, query.whole, smooth, 1)
+        first = grid.axes[0], query.whole.axes[0]
+        if first[0] == first[1]:
+            return query.mine(u).contiguous()
+        return _first(u, _part_of_matrix(*first, smooth, query.rows.start, query.rows.stop))
     if isinstance(query, Box | Sphere):
-        for k, (axis, other) in enumerate(zip(grid.axes, query.axes, strict=True)):
-            if axis != other:
-                u = torch.movedim(_along(torch.movedim(u, k + 2, -1), axis, other, smooth), -1, k + 2)
+        return _along_axes(u, grid, query, smooth, 0).contiguous()
+    return _onto_points(u, grid, query, smooth)
+
+
+def _along_axes(u: Tensor, grid: Box | Sphere, query: Box | Sphere, smooth: bool, first: int) -> Tensor:
+    """Interpolate along the axes from the ``first`` on."""
+    for k, (axis, other) in enumerate(zip(grid.axes, query.axes, strict=True)):
+        if k >= first and axis != other:
+            u = torch.movedim(_along(torch.movedim(u, k + 2, -1), axis, other, smooth), -1, k + 2)
+    return u
+
+
+def _first(u: Tensor, matrix: Tensor) -> Tensor:
+    return torch.einsum("qx,bcx...->bcq...", matrix.to(u), u)
+
+
+def _from_shard(u: Tensor, grid: Shard, query: Grid, smooth: bool) -> Tensor:
+    if isinstance(query, Points):
+        return sum_over_ranks(_onto_points(u, grid.whole, query, smooth, slice(grid.rows.start, grid.rows.stop)), grid.rows)
+    target = query.whole if isinstance(query, Shard) else query
+    assert isinstance(target, Box | Sphere)
+    u = _along_axes(u, grid.whole, target, smooth, 1)
+    first = grid.whole.axes[0], target.axes[0]
+    if isinstance(query, Shard) and first[0] == first[1] and grid.rows == query.rows:
         return u.contiguous()
+    rows = grid.rows
+    if first[0] == first[1]:
+        own = torch.movedim(nn.functional.pad(torch.movedim(u, 2, -1), [rows.start, rows.total - rows.stop]), -1, 2)
+    else:
+        own = _first(u, _part_of_matrix(*first, smooth, 0, target.shape[0], rows.start, rows.stop))
+    u = sum_over_ranks(own, rows)
+    return query.mine(u).contiguous() if isinstance(query, Shard) else u
+
+
+@lru_cache(maxsize=16)
+def _part_of_matrix(
+    axis: Axis, target: Axis, smooth: bool, first: int, end: int, start: int = 0, stop: int | None = None
+) -> Float[Tensor, "rows columns"]:
+    """Rows ``first`` to ``end`` and columns ``start`` to ``stop`` of :func:`matrix_between`, made alone."""
+    with torch.inference_mode(False):
+        return torch.from_numpy(_axis_matrix(axis, target.coordinates()[first:end], smooth, slice(start, stop)))
+
+
+def _onto_points(u: Tensor, grid: Box | Sphere, query: Grid, smooth: bool, rows: slice = slice(None)) -> Tensor:
+    """Values at scattered points, or what ``rows`` of the first axis, which ``u`` has, add to them."""
     parts = []
     for some in np.split(query.points().numpy(), range(_POINTS, query.size, _POINTS)):
-        matrices = [torch.from_numpy(_axis_matrix(axis, some[:, k], smooth)).to(u) for k, axis in enumerate(grid.axes)]
+        tables = [_axis_matrix(axis, some[:, k], smooth, slice(None) if k else rows) for k, axis in enumerate(grid.axes)]
+        matrices = [torch.from_numpy(table).to(u) for table in tables]
         parts.append(_at_points(u, matrices))
     return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 

@@ -10,6 +10,9 @@ resolution; :math:`E` and :math:`D` are a strided convolution and its transpose 
 coarser, on which the spectral blocks :math:`\mathcal S_t` run. What is learned lives on latent grids that never change, so the
 convolutions are fixed integral kernels in physical units and the cost of the blocks does not depend on the caller's resolution.
 Fields rougher than the latent grid are sampled on it, not averaged; predictions carry no detail below its spacing.
+
+On a shard of a grid :math:`I_{g \to h}` is a sum over ranks, being linear, and every rank then holds the whole latent field: what lies
+between the interpolations is computed by all of them and needs no neighbours' rows; each evaluates the output on its own rows.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from anygrid.operators.cells import add_cells, cut_cells
 from anygrid.operators.layers import check_input, coordinate_features, feature_count, make_bases
 from anygrid.operators.lean import activated_linear
 from anygrid.operators.spectral import SpectralConv, spectral_sum
+from anygrid.shard import whole_of
 
 __all__ = ["Block", "LatentFNO", "extend", "latent_shape"]
 
@@ -190,8 +194,8 @@ class LatentFNO(nn.Module):
         return interpolate(self.latent(interpolate(a, grid, fine), grid), fine, grid if query is None else query, smooth=True)
 
     def latent_grids(self, grid: Grid) -> tuple[Grid, Grid]:
-        """Fine and coarse latent grid in the domain of ``grid``."""
-        return _latent_grids(grid, self.shape, self.stride)
+        """Fine and coarse latent grid in the domain of ``grid``, whole also where that is a shard."""
+        return _latent_grids(whole_of(grid), self.shape, self.stride)
 
     def latent(self, x: Float[Tensor, "batch inputs *fine"], grid: Grid) -> Float[Tensor, "batch outputs *fine"]:
         """What the operator does between its two interpolations, on the fine latent grid of ``grid``."""

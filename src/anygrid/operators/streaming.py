@@ -21,13 +21,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from anygrid.errors import GridError, UsageError
-from anygrid.grid import Axis, Box, Grid, Sphere
+from anygrid.grid import Axis, Box, Sphere
 from anygrid.numerics.interpolation import interpolate, matrix_between, matrix_columns
 from anygrid.operators.fno import FNO
 from anygrid.operators.latent_fno import LatentFNO
 from anygrid.operators.layers import check_input, coordinate_features
 from anygrid.operators.spectral import SpectralConv, mix
-from anygrid.operators.transforms import Plan, analyse, synthesise
+from anygrid.operators.transforms import analyse, from_rows, onto_rows, synthesise
 
 __all__ = ["Slabs", "bytes_per_row", "emit", "gather", "interpolate_slab", "slab"]
 
@@ -118,7 +118,7 @@ def emit(
         return interpolate(z, _with_first(fine, part.axes[0]), part, smooth=True)
     assert isinstance(operator, FNO)
     last = len(gathered) - 1
-    plan = _part(_layers(operator)[last].plan(gathered[last], field.grid, query), query, start, stop)
+    plan = onto_rows(_layers(operator)[last].plan(gathered[last], field.grid, query), start, stop)
     pointwise = operator.pointwise[last]
 
     def beside(first: int, end: int) -> Tensor:
@@ -208,7 +208,7 @@ def _coefficients(operator: FNO, layer: SpectralConv, before: tuple[Tensor, ...]
     total: Tensor | None = None
     for start, stop, a in field:
         x = _activated(operator, _state(operator, before, field.grid, start, stop, a), len(before))
-        plan = _part(layer.plan(x, field.grid, field.grid), field.grid, start, stop, analysis=True)
+        plan = from_rows(layer.plan(x, field.grid, field.grid), start, stop)
         c = analyse(x, plan).double()
         total = c if total is None else total + c
         dtype = x.dtype
@@ -228,7 +228,7 @@ def _state(operator: FNO, before: tuple[Tensor, ...], grid: Box | Sphere, start:
     x = operator.lift(x)
     for k, (c, layer) in enumerate(zip(before, _layers(operator), strict=False)):
         s = _activated(operator, x, k)
-        plan = _part(layer.plan(x, grid, grid), grid, start, stop)
+        plan = onto_rows(layer.plan(x, grid, grid), start, stop)
         x = synthesise(c, plan, onto=operator.pointwise[k](s).contiguous())
     return x
 
@@ -237,15 +237,3 @@ def _activated(operator: FNO, x: Tensor, layer: int) -> Tensor:
     for _ in range(operator.activations if layer else 0):
         x = nn.functional.gelu(x)
     return x
-
-
-def _part(plan: Plan, grid: Grid, start: int, stop: int, *, analysis: bool = False) -> Plan:
-    """The plan of one slab: columns of the first analysis matrix, or rows of the first synthesis matrix."""
-    shape = (stop - start, *grid.shape[1:])
-    if analysis:
-        pairs = plan.analysis[0].shape[1] // grid.shape[0]  # real and imaginary part of a point lie side by side
-        first = plan.analysis[0][:, pairs * start : pairs * stop]
-        return replace(plan, analysis=(first, *plan.analysis[1:]), space=shape, fft=None)
-    pairs = plan.synthesis[0].shape[0] // grid.shape[0]
-    first = plan.synthesis[0][pairs * start : pairs * stop]
-    return replace(plan, synthesis=(first, *plan.synthesis[1:]), query=shape, fft=None)

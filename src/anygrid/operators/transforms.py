@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -26,11 +26,24 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from anygrid.collectives import Rows, sum_over_ranks
 from anygrid.errors import GridError
 from anygrid.grid import Box, Grid, Points, Sphere
 from anygrid.numerics.bases import Basis, analysis_matrix, evaluate, synthesis_matrix
+from anygrid.shard import Shard, rows_of, whole_of
 
-__all__ = ["Plan", "analyse", "analyse_transposed", "coefficient_shape", "plan", "synthesise", "synthesise_transposed", "use_fft"]
+__all__ = [
+    "Plan",
+    "analyse",
+    "analyse_transposed",
+    "coefficient_shape",
+    "from_rows",
+    "onto_rows",
+    "plan",
+    "synthesise",
+    "synthesise_transposed",
+    "use_fft",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +68,7 @@ class Plan:
     space: tuple[int, ...]
     query: tuple[int, ...]
     fft: FFT | None  # when that is the faster path
+    rows: Rows | None = None  # when the field is spread over ranks, which then add up their coefficients
 
     @property
     def complex(self) -> bool:
@@ -212,6 +226,11 @@ def plan(bases: tuple[Basis, ...], grid: Grid, query: Grid, dtype: torch.dtype, 
     GridError
         When the grids have other coordinates than the bases, or too few points for the modes.
     """
+    if isinstance(grid, Shard) or isinstance(query, Shard):
+        found = plan(bases, whole_of(grid), whole_of(query), dtype, device)
+        found = from_rows(found, grid.rows.start, grid.rows.stop) if isinstance(grid, Shard) else found
+        found = onto_rows(found, query.rows.start, query.rows.stop) if isinstance(query, Shard) else found
+        return replace(found, rows=rows_of(grid))
     if not len(bases) == grid.ndim == query.ndim:
         raise GridError("spectral layer", f"grids with {len(bases)} coordinates", f"{grid.ndim} and {query.ndim}")
     if isinstance(grid, Points):
@@ -237,11 +256,26 @@ def plan(bases: tuple[Basis, ...], grid: Grid, query: Grid, dtype: torch.dtype, 
         return Plan(bases, ready(analysis), ready(synthesis), coefficient_shape(bases), grid.shape, query.shape, fft)
 
 
+def from_rows(plan: Plan, start: int, stop: int) -> Plan:
+    """A plan for fields of which rows ``start`` to ``stop`` of the first axis are given: what they add to the coefficients."""
+    pairs = plan.analysis[0].shape[1] // plan.space[0]  # real and imaginary part of a point lie side by side
+    first = plan.analysis[0][:, pairs * start : pairs * stop]
+    return replace(plan, analysis=(first, *plan.analysis[1:]), space=(stop - start, *plan.space[1:]), fft=None)
+
+
+def onto_rows(plan: Plan, start: int, stop: int) -> Plan:
+    """A plan that evaluates rows ``start`` to ``stop`` of the query's first axis."""
+    pairs = plan.synthesis[0].shape[0] // plan.query[0]
+    first = plan.synthesis[0][pairs * start : pairs * stop]
+    return replace(plan, synthesis=(first, *plan.synthesis[1:]), query=(stop - start, *plan.query[1:]), fft=None)
+
+
 def analyse(x: Float[Tensor, "batch *space channel"], plan: Plan) -> Float[Tensor, "batch *coefficients channel"]:
     """Coefficients of the tensor-product basis."""
     if plan.fft:
         return _fft_kept(x, plan, "forward") * plan.fft.shares
-    return _last_to_first(plan.analysis, x).reshape(x.shape[0], *plan.coefficients, x.shape[-1])
+    own = _last_to_first(plan.analysis, x).reshape(x.shape[0], *plan.coefficients, x.shape[-1])
+    return sum_over_ranks(own, plan.rows)
 
 
 def synthesise(
@@ -262,7 +296,7 @@ def analyse_transposed(
         # The inverse FFT counts every wave number but 0 and Nyquist twice, once for its conjugate.
         scale = plan.fft.shares / plan.fft.multiplicity / math.prod(plan.space)
         return onto.add_(_fft_synthesise(g * scale, plan))
-    return _first_to_last(tuple(m.T for m in plan.analysis), g, plan.space, onto)
+    return _first_to_last(tuple(m.T for m in plan.analysis), sum_over_ranks(g, plan.rows), plan.space, onto)
 
 
 def synthesise_transposed(g: Float[Tensor, "batch *query channel"], plan: Plan) -> Float[Tensor, "batch *coefficients channel"]:

@@ -1,6 +1,7 @@
 """Plain U-Net (Ronneberger et al. 2015, arXiv:1505.04597), the honest convolutional baseline.
 
-It sees pixels, not functions: the same weights mean another operator on another resolution, which is what it is here to show.
+It sees pixels, not functions: the same weights mean another operator on another resolution, which is what it is here to show. On a shard
+every convolution and every change of level needs a row from each neighbouring rank, every norm two sums over ranks.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from anygrid.collectives import Rows, sum_over_ranks, with_halo
 from anygrid.errors import GridError, UsageError
 from anygrid.grid import Grid, Points
 from anygrid.operators.layers import check_input, coordinate_features, feature_count, move
+from anygrid.shard import rows_of
 
 __all__ = ["UNet"]
 
@@ -31,12 +34,43 @@ class _Conv(nn.Module):
         self.periodic = tuple(periodic)
         self.conv = _CONV[len(periodic)](inputs, outputs, 3, stride=stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rows: Rows | None) -> Tensor:
         d = len(self.periodic)
+        x = with_halo(x, rows, 1, 1, periodic=self.periodic[0])
         for k, wraps in enumerate(self.periodic):
-            pad = [0, 0] * (d - 1 - k) + [1, 1] + [0, 0] * k
+            ends = (True, True) if k or rows is None else rows.ends(wraps)
+            pad = [0, 0] * (d - 1 - k) + [int(end) for end in ends] + [0, 0] * k
             x = nn.functional.pad(x, pad, mode="circular" if wraps else "replicate")
         return self.conv(x)
+
+
+class _Norm(nn.GroupNorm):
+    """Each sample to mean 0 and variance 1 over all channels and points, then a scale and a shift for each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
+
+    def forward(self, x: Tensor, rows: Rows | None) -> Tensor:  # type: ignore[override]
+        if rows is None:
+            return super().forward(x)
+        count = x[0].numel() // x.shape[2] * rows.total
+        one = (-1, *(1,) * (x.ndim - 1))
+        x = x - sum_over_ranks(x.flatten(1).sum(1) / count, rows).view(one)
+        variance = sum_over_ranks(x.square().flatten(1).sum(1) / count, rows).view(one)
+        column = (1, -1, *(1,) * (x.ndim - 2))
+        return x * (variance + self.eps).rsqrt() * self.weight.view(column) + self.bias.view(column)
+
+
+def _finer(x: Tensor, like: Tensor, rows: Rows | None) -> Tensor:
+    """Linear interpolation to the points of ``like``, constant beyond the last cell centres; ``rows`` are those of ``x``."""
+    size, mode = list(like.shape[2:]), _LINEAR[x.ndim - 2]
+    if rows is None:
+        return nn.functional.interpolate(x, size=size, mode=mode, align_corners=False)
+    # Constant at the ends on periodic axes too: so it is on a whole grid.
+    pad = [0, 0] * (x.ndim - 3) + [int(end) for end in rows.ends(False)]
+    x = nn.functional.pad(with_halo(x, rows, 1, 1, periodic=False), pad, mode="replicate")
+    x = nn.functional.interpolate(x, size=[size[0] + 4, *size[1:]], mode=mode, align_corners=False)
+    return x.narrow(2, 2, size[0])
 
 
 class _Stage(nn.Module):
@@ -44,17 +78,21 @@ class _Stage(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, periodic: Sequence[bool]) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            _Conv(inputs, outputs, periodic),
-            nn.GroupNorm(1, outputs),
-            nn.GELU(),
-            _Conv(outputs, outputs, periodic),
-            nn.GroupNorm(1, outputs),
-            nn.GELU(),
+        self.layers = nn.ModuleList(
+            [
+                _Conv(inputs, outputs, periodic),
+                _Norm(outputs),
+                nn.GELU(),
+                _Conv(outputs, outputs, periodic),
+                _Norm(outputs),
+                nn.GELU(),
+            ]
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+    def forward(self, x: Tensor, rows: Rows | None) -> Tensor:
+        for layer in self.layers:
+            x = layer(x) if isinstance(layer, nn.GELU) else layer(x, rows)
+        return x
 
 
 class UNet(nn.Module):
@@ -99,19 +137,31 @@ class UNet(nn.Module):
         Raises
         ------
         GridError
-            On scattered points, which have no neighbours to convolve, and on grids that do not match ``a``.
+            On scattered points, which have no neighbours to convolve, on grids that do not match ``a``, and on shards whose ranks hold
+            other numbers of rows than multiples of ``2**levels``.
         """
         if isinstance(grid, Points):
             raise GridError("UNet", "a Box or Sphere", "scattered points", "use a spectral operator for points")
         check_input(a, grid, self.inputs, self.periodic, "UNet")
+        levels = self._rows(rows_of(grid))
         position = torch.movedim(coordinate_features(grid, a.dtype, a.device), -1, 0)
-        x = self.enter(torch.cat([a, position.expand(a.shape[0], *position.shape)], dim=1))
+        x = self.enter(torch.cat([a, position.expand(a.shape[0], *position.shape)], dim=1), levels[0])
         skips = []
-        for down, encode in zip(self.down, self.encode, strict=True):
+        for down, encode, fine, coarse in zip(self.down, self.encode, levels, levels[1:], strict=False):
             skips.append(x)
-            x = encode(down(x))
-        for skip, decode in zip(reversed(skips), reversed(self.decode), strict=True):
-            x = nn.functional.interpolate(x, size=skip.shape[2:], mode=_LINEAR[len(self.periodic)], align_corners=False)
-            x = decode(torch.cat([x, skip], dim=1))
+            x = encode(down(x, fine), coarse)
+        for skip, decode, coarse, fine in zip(reversed(skips), reversed(self.decode), levels[:0:-1], levels[-2::-1], strict=True):
+            x = decode(torch.cat([_finer(x, skip, coarse), skip], dim=1), fine)
         u = self.leave(x)
         return u if query is None else torch.movedim(move(torch.movedim(u, 1, -1), grid, query), -1, 1)
+
+    def _rows(self, rows: Rows | None) -> list[Rows | None]:
+        """Rows that the ranks hold at each level, finest first."""
+        levels = len(self.down) + 1
+        if rows is None:
+            return [None] * levels
+        step = 2 ** len(self.down)
+        if any(cut % step for cut in rows.cuts):
+            hint = f"use a grid with a multiple of {step} rows, cut by sharded(grid, multiple={step})"
+            raise GridError("UNet", f"a multiple of {step} rows on every rank", f"cuts at {', '.join(map(str, rows.cuts))}", hint)
+        return [Rows(tuple(cut // 2**level for cut in rows.cuts), rows.rank, rows.group) for level in range(levels)]

@@ -62,12 +62,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from anygrid.errors import DataError, UsageError, did_you_mean
+from anygrid.collectives import max_over_ranks, sum_over_ranks
+from anygrid.errors import DataError, GridError, UsageError, did_you_mean
 from anygrid.fields import Variable
 from anygrid.grid import Box, Grid, Points
 from anygrid.numerics.interpolation import interpolate
 from anygrid.numerics.pseudospectral import low_waves
 from anygrid.problems.base import Problem, Wall
+from anygrid.shard import Shard, rows_of
 
 if TYPE_CHECKING:
     from anygrid.surrogate.model import Surrogate
@@ -205,8 +207,16 @@ def check_imposed(imposed: Imposed, inputs: Sequence[Variable], outputs: Sequenc
 def impose(
     model: Surrogate, a: Float[Tensor, "batch inputs *space"], grid: Grid, query: Grid | None = None
 ) -> Float[Tensor, "batch outputs *query"]:
-    """Output functions of a surrogate, with what it imposes; see the module's equations."""
+    """Output functions of a surrogate, with what it imposes; see the module's equations.
+
+    Raises
+    ------
+    GridError
+        On a shard, for a highest wave: it needs all points of an axis.
+    """
     target = grid if query is None else query
+    if model.imposed.waves is not None and (isinstance(grid, Shard) or isinstance(target, Shard)):
+        raise GridError("imposed waves", "a whole grid", "a shard of one", "share samples between processes, or leave waves at None")
     if model.imposed.waves is not None and not isinstance(target, Box):  # no waves on scattered points: they take those of a lattice
         lattice = grid if isinstance(grid, Box) else model.grid
         return interpolate(impose(model, a, grid, lattice), lattice, target)
@@ -273,7 +283,7 @@ def _walled(model: Surrogate, a: Tensor, grid: Grid, target: Grid) -> Tensor:
 
 def norm(z: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, "batch 1 *ones"]:
     """Root mean square over domain and channels, without overflow, and with a finite slope at 0."""
-    largest = z.detach().abs().flatten(1).amax(1).clamp_min(1e-30).view(-1, *(1,) * (z.ndim - 1))
+    largest = max_over_ranks(z.detach().abs().flatten(1).amax(1), rows_of(grid)).clamp_min(1e-30).view(-1, *(1,) * (z.ndim - 1))
     square = _mean((z / largest).square(), grid).mean(1, keepdim=True)
     return largest * square.clamp_min(1e-30).sqrt()
 
@@ -281,14 +291,14 @@ def norm(z: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, 
 def _mean(f: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, "batch channel *ones"]:
     """Mean over the domain."""
     weights = _mean_weights(grid, f.dtype, f.device)
-    return (f * weights).flatten(2).sum(2).view(*f.shape[:2], *(1,) * (f.ndim - 2))
+    total = sum_over_ranks((f * weights).flatten(2).sum(2), rows_of(grid))
+    return total.view(*f.shape[:2], *(1,) * (f.ndim - 2))
 
 
 @lru_cache(maxsize=32)
 def _mean_weights(grid: Grid, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "*space"]:
     with torch.inference_mode(False):  # kept for steps with gradients even when a prediction asks first
-        weights = grid.weights()
-        return (weights / weights.sum()).to(device, dtype)
+        return (grid.weights() / grid.volume).to(device, dtype)
 
 
 def _shape(model: Surrogate, grid: Grid, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -4,19 +4,24 @@ r"""The loss: a relative norm that is an integral over the domain.
           \| f \|^2 = \sum_{c,j} w_j \big( f_{c}(x_j)^2 + \lambda\, | \ell \nabla f_c(x_j) |^2 \big) \Big/ \sum_j w_j
 
 with the quadrature weights :math:`w` of the grid, so that its value does not depend on the resolution, and the standard
-deviation :math:`s` of each channel, so that channels of different units count alike.
+deviation :math:`s` of each channel, so that channels of different units count alike. On a shard the sums run over ranks too, and every
+rank has the loss of the whole; neighbouring ranks exchange one row for the gradient.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
+from anygrid.collectives import sum_over_ranks, with_halo
 from anygrid.errors import UsageError
-from anygrid.grid import Axis, Box, Grid
+from anygrid.grid import Axis, Box, Grid, outer
+from anygrid.shard import Shard, rows_of, whole_of
 
 __all__ = ["RelativeNorm"]
 
@@ -49,7 +54,7 @@ class RelativeNorm:
     ) -> Float[Tensor, " batch"]:
         """Relative norm of ``u - v`` for every sample."""
         inverse = self.inverse.to(device=v.device, dtype=v.dtype).view(1, -1, *(1,) * (v.ndim - 2))
-        error, truth = self._square((u - v) * inverse, grid), self._square(v * inverse, grid)
+        error, truth = self._squares([(u - v) * inverse, v * inverse], grid)
         # The square root has no slope at 0: an error of 1e-12 relative is as good as none in float32.
         return (error / truth.clamp_min(max(self.floor**2, 1e-30))).clamp_min(1e-24).sqrt()
 
@@ -58,20 +63,31 @@ class RelativeNorm:
     ) -> Float[Tensor, "batch channel"]:
         """Norm of each channel of an error, relative to the norm of the whole of ``u``."""
         inverse = self.inverse.to(device=u.device, dtype=u.dtype).view(1, -1, *(1,) * (u.ndim - 2))
-        whole = self._square(u * inverse, grid).clamp_min(max(self.floor**2, 1e-30))
         scaled = error * inverse
-        each = torch.stack([self._square(scaled[:, k : k + 1], grid) for k in range(u.shape[1])], 1)
-        return (each / whole[:, None]).clamp_min(1e-24).sqrt()
+        whole, *each = self._squares([u * inverse, *scaled.split(1, 1)], grid)
+        return (torch.stack(each, 1) / whole.clamp_min(max(self.floor**2, 1e-30))[:, None]).clamp_min(1e-24).sqrt()
 
     def __call__(self, u: Float[Tensor, "batch channel *space"], v: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor, ""]:
         """Mean of :meth:`per_sample`."""
         return self.per_sample(u, v, grid).mean()
 
+    def _squares(self, fields: list[Tensor], grid: Grid) -> tuple[Tensor, ...]:
+        """Squared norms of some fields, ``(batch,)`` each; shards add them up in one message."""
+        rows = rows_of(grid)
+        squares = [self._square(f, grid) for f in fields]
+        return tuple(squares) if rows is None else sum_over_ranks(torch.stack(squares), rows).unbind()
+
     def _square(self, f: Tensor, grid: Grid) -> Tensor:
         weights, slopes = self._on(grid, f)
         total = (f.square() * weights).flatten(1).sum(1)
         for k, factor in enumerate(slopes):
-            following = f.roll(-1, k + 2) if factor.shape[k] == f.shape[k + 2] else f.narrow(k + 2, 1, f.shape[k + 2] - 1)
+            if k == 0 and isinstance(grid, Shard):
+                onward = with_halo(f, grid.rows, 0, 1, periodic=grid.domain[0].periodic)
+                following = onward.narrow(2, 1, factor.shape[0])
+            elif factor.shape[k] == f.shape[k + 2]:
+                following = f.roll(-1, k + 2)
+            else:
+                following = f.narrow(k + 2, 1, f.shape[k + 2] - 1)
             current = f.narrow(k + 2, 0, factor.shape[k])
             total = total + ((following - current).square() * factor).flatten(1).sum(1)
         return total
@@ -86,27 +102,26 @@ class RelativeNorm:
         return self._weights[key]
 
     def _make(self, grid: Grid, f: Tensor) -> tuple[Tensor, list[Tensor]]:
-        weights = grid.weights()
+        weights, volume = grid.weights(), grid.volume
         slopes = []
         if self.gradient > 0:
-            if not isinstance(grid, Box):
-                raise UsageError("gradient loss", "data on a Box", type(grid).__name__, "leave gradient at 0")
-            slopes = [self._slope(grid, k) / weights.sum() for k in range(grid.ndim)]
-        return (weights / weights.sum()).to(f), [slope.to(f) for slope in slopes]
+            whole = whole_of(grid)
+            if not isinstance(whole, Box):
+                raise UsageError("gradient loss", "data on a Box", type(whole).__name__, "leave gradient at 0")
+            rows = slice(grid.rows.start, grid.rows.stop) if isinstance(grid, Shard) else slice(None)
+            slopes = [self._slope(whole, k, rows) / volume for k in range(grid.ndim)]
+        return (weights / volume).to(f), [slope.to(f) for slope in slopes]
 
-    def _slope(self, grid: Box, k: int) -> Tensor:
+    def _slope(self, grid: Box, k: int, rows: slice) -> Tensor:
         """Weight of the squared difference between neighbours along axis ``k``: area across times (l / h)^2 h times lambda."""
-        factors = [torch.from_numpy(axis.weights()) for axis in grid.axes]
-        gaps = _gaps(grid.axes[k])
+        factors = grid.factors()
         ell = grid.axes[k].interval.length / (2 * math.pi)
-        factors[k] = self.gradient * ell**2 / gaps
-        product = factors[0]
-        for factor in factors[1:]:
-            product = product[..., None] * factor
-        return product
+        factors[k] = self.gradient * ell**2 / _gaps(grid.axes[k])
+        factors[0] = factors[0][rows]
+        return outer(factors)
 
 
-def _gaps(axis: Axis) -> Tensor:
-    x = torch.from_numpy(axis.coordinates())
-    gaps = x.diff()
-    return torch.cat([gaps, x[:1] + axis.interval.length - x[-1:]]) if axis.periodic else gaps
+def _gaps(axis: Axis) -> NDArray[np.float64]:
+    x = axis.coordinates()
+    gaps = np.diff(x)
+    return np.append(gaps, x[0] + axis.interval.length - x[-1]) if axis.periodic else gaps

@@ -20,6 +20,7 @@ from anygrid.shard import Shard
 __all__ = ["interpolate", "matrix_between", "matrix_columns"]
 
 _POINTS = 1 << 14  # scattered points at once: their matrices have a column for each point of an axis
+_BETWEEN = 1 << 22  # numbers that are held between the axes, which may ask for fewer points at once
 _SLACK = 0.51  # of a spacing: cell-centred grids of one domain end this far from each other's last point
 
 
@@ -104,11 +105,38 @@ def _part_of_matrix(
 def _onto_points(u: Tensor, grid: Box | Sphere, query: Grid, smooth: bool, rows: slice = slice(None)) -> Tensor:
     """Values at scattered points, or what ``rows`` of the first axis, which ``u`` has, add to them."""
     parts = []
-    for some in np.split(query.points().numpy(), range(_POINTS, query.size, _POINTS)):
+    linear = rows == slice(None) and not any(_cardinal(axis) or _splined(axis, smooth) for axis in grid.axes)
+    size = _POINTS if linear else min(_POINTS, max(64, _BETWEEN // (u.numel() // grid.shape[-1])))
+    for some in np.split(query.points().numpy(), range(size, query.size, size)):
+        if linear:
+            parts.append(_from_corners(u, grid, some))
+            continue
         tables = [_axis_matrix(axis, some[:, k], smooth, slice(None) if k else rows) for k, axis in enumerate(grid.axes)]
         matrices = [torch.from_numpy(table).to(u) for table in tables]
         parts.append(_at_points(u, matrices))
     return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+
+def _cardinal(axis: Axis) -> bool:
+    """Whether interpolation along an axis is trigonometric."""
+    return axis.periodic and axis.uniform
+
+
+def _splined(axis: Axis, smooth: bool) -> bool:
+    return smooth and axis.size > 3
+
+
+def _from_corners(u: Tensor, grid: Box | Sphere, x: NDArray[np.float64]) -> Tensor:
+    """Linear along every axis: a weighted sum of the corners of the cell around each point, without a matrix."""
+    index, weight = np.zeros((1, len(x)), dtype=np.int64), np.ones((1, len(x)))
+    for k, axis in enumerate(grid.axes):
+        places, t = _neighbours(axis, x[:, k])
+        index = (index * axis.size + places[:, None]).reshape(-1, len(x))
+        weight = (weight * np.stack([1 - t, t])[:, None]).reshape(-1, len(x))
+    flat, total = u.flatten(2), u.new_zeros(())
+    for place, w in zip(torch.from_numpy(index).to(u.device), torch.from_numpy(weight).to(u), strict=True):
+        total = total + flat.index_select(2, place) * w
+    return total
 
 
 def _along(u: Tensor, axis: Axis, target: Axis, smooth: bool) -> Tensor:
@@ -168,7 +196,7 @@ def matrix_columns(axis: Axis, target: Axis, start: int, stop: int) -> Float[Ten
 
 
 def _axis_matrix(axis: Axis, x: NDArray[np.float64], smooth: bool, columns: slice = slice(None)) -> NDArray[np.float64]:
-    if axis.periodic and axis.uniform:
+    if _cardinal(axis):
         # Trigonometric cardinal function: sin(n t / 2) / (n tan(t / 2)), with sin in the denominator for odd n.
         n = axis.size
         turn = 2 * np.pi * (x[:, None] - axis.coordinates()[columns]) / axis.interval.length
@@ -176,36 +204,45 @@ def _axis_matrix(axis: Axis, x: NDArray[np.float64], smooth: bool, columns: slic
         near = np.abs(t) < 1e-12
         below = n * (np.tan(t / 2) if n % 2 == 0 else np.sin(t / 2))
         return np.where(near, 1.0, np.sin(n * t / 2) / np.where(near, 1.0, below))
-    nodes = axis.coordinates()
-    if axis.periodic:
-        length = axis.interval.length
-        nodes = np.append(nodes, nodes[0] + length)
-        x = nodes[0] + np.mod(x - nodes[0], length)
-    else:
-        slack = _SLACK * float(np.diff(nodes).max()) if axis.size > 1 else np.inf
-        if x.min() < nodes[0] - slack or x.max() > nodes[-1] + slack:
-            raise GridError(
-                "interpolate",
-                f"{axis.name} between {nodes[0]:g} and {nodes[-1]:g}",
-                f"{x.min():g} to {x.max():g}",
-                "stay inside the domain of the data",
-            )
-        x = np.clip(x, nodes[0], nodes[-1])
-    if axis.size == 1:
-        return np.ones((x.size, 1))
-    if smooth and axis.size > 3:
+    if _splined(axis, smooth):
+        nodes, x = _inside(axis, x)
         values = np.eye(axis.size)
         values = np.concatenate([values, values[:1]]) if axis.periodic else values
         return CubicSpline(nodes, values, bc_type="periodic" if axis.periodic else "not-a-knot")(x)[:, columns]
-    left = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, len(nodes) - 2)
-    t = (x - nodes[left]) / (nodes[left + 1] - nodes[left])
     # Two entries a row: never the square matrix of a long axis.
+    places, t = _neighbours(axis, x)
     span = range(axis.size)[columns]
     matrix = np.zeros((x.size, len(span)))
-    for place, weight in ((left, 1 - t), ((left + 1) % axis.size, t)):
+    for place, weight in zip(places, (1 - t, t), strict=True):
         row = np.flatnonzero((place >= span.start) & (place < span.stop))
         matrix[row, place[row] - span.start] += weight[row]
     return matrix
+
+
+def _neighbours(axis: Axis, x: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The two points of an axis around each ``x``, ``(2, x)``, and how far it is from the first to the second of them."""
+    nodes, x = _inside(axis, x)
+    if axis.size == 1:
+        return np.zeros((2, x.size), dtype=np.int64), np.zeros(x.size)
+    left = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, len(nodes) - 2)
+    return np.stack([left, (left + 1) % axis.size]), (x - nodes[left]) / (nodes[left + 1] - nodes[left])
+
+
+def _inside(axis: Axis, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes of an axis, with the first of the next period where there is one, and ``x`` between the first and the last."""
+    nodes = axis.coordinates()
+    if axis.periodic:
+        length = axis.interval.length
+        return np.append(nodes, nodes[0] + length), nodes[0] + np.mod(x - nodes[0], length)
+    slack = _SLACK * float(np.diff(nodes).max()) if axis.size > 1 else np.inf
+    if x.min() < nodes[0] - slack or x.max() > nodes[-1] + slack:
+        raise GridError(
+            "interpolate",
+            f"{axis.name} between {nodes[0]:g} and {nodes[-1]:g}",
+            f"{x.min():g} to {x.max():g}",
+            "stay inside the domain of the data",
+        )
+    return nodes, np.clip(x, nodes[0], nodes[-1])
 
 
 def _from_points(u: Tensor, grid: Points, query: Grid) -> Tensor:
@@ -228,7 +265,7 @@ def _barycentric(grid: Points, query: Grid) -> tuple[Tensor, Tensor]:
         nodes, owner = x[order, 0], owner[order]
         right = np.clip(np.searchsorted(nodes, wanted[:, 0]), 1, len(nodes) - 1)
         t = np.clip((wanted[:, 0] - nodes[right - 1]) / (nodes[right] - nodes[right - 1]), 0, 1)
-        return torch.from_numpy(owner[np.stack([right - 1, right], 1)]), torch.from_numpy(np.stack([1 - t, t], 1))
+        return _kept(owner[np.stack([right - 1, right], 1)], np.stack([1 - t, t], 1))
     mesh = Delaunay(x)
     # Asked of points outside the hull, find_simplex would look at every simplex, for each of them.
     within, simplex = np.ones(len(wanted), dtype=bool), np.full(len(wanted), -1)
@@ -243,4 +280,10 @@ def _barycentric(grid: Points, query: Grid) -> tuple[Tensor, Tensor]:
     weight = np.zeros(index.shape)
     index[inside], weight[inside] = mesh.simplices[simplex[inside]], np.column_stack([first, 1 - first.sum(1)])
     index[~inside, 0], weight[~inside, 0] = cKDTree(x).query(wanted[~inside])[1], 1.0
-    return torch.from_numpy(owner[index]), torch.from_numpy(weight)
+    return _kept(owner[index], weight)
+
+
+def _kept(index: NDArray[np.int64], weight: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+    """As tensors that training may use even if they were made under inference_mode."""
+    with torch.inference_mode(False):
+        return torch.from_numpy(index), torch.from_numpy(weight)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from anygrid.collectives import Rows, sum_over_ranks
 from anygrid.errors import GridError
 from anygrid.grid import Box, Grid, Points, Sphere
 from anygrid.numerics.bases import Basis, analysis_matrix, evaluate, synthesis_matrix
+from anygrid.operators.scattered import Scattered
 from anygrid.shard import Shard, rows_of, whole_of
 
 __all__ = [
@@ -58,7 +59,8 @@ class FFT:
 class Plan:
     """Matrices ``(out, in)`` that take a field on one grid to coefficients and coefficients to a field on another.
 
-    ``analysis`` and ``synthesis`` hold one matrix for each axis of a tensor-product grid, or a single one for points.
+    ``analysis`` and ``synthesis`` hold one matrix for each axis of a tensor-product grid, or a single one for points; for many points
+    there is none, but ``points_in`` and ``points_out``.
     """
 
     bases: tuple[Basis, ...]
@@ -68,6 +70,8 @@ class Plan:
     space: tuple[int, ...]
     query: tuple[int, ...]
     fft: FFT | None  # when that is the faster path
+    points_in: Scattered | None = None
+    points_out: Scattered | None = None
     rows: Rows | None = None  # when the field is spread over ranks, which then add up their coefficients
 
     @property
@@ -112,6 +116,9 @@ def use_fft(bases: Sequence[Basis], grid: Grid, query: Grid) -> bool:
         and max(basis.highest for basis in bases) > 64
     )
 
+
+_AT_ONCE = 1 << 14  # points whose functions are evaluated at once in float64
+_HELD = 1 << 25  # bytes of a matrix of points that are held; with larger ones it is made again in parts, at 1.0 to 1.7 times the time
 
 Matrix = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -184,30 +191,38 @@ def _synthesis(bases: Sequence[Basis], grid: Grid, query: Box | Sphere, nyquist:
     return matrices
 
 
-def _at_points(bases: Sequence[Basis], domain: Grid, points: Points) -> Complex:
-    """Products of the functions of all axes at scattered points: ``(points, all modes)``."""
-    half, x = half_axis(bases), points.points().numpy()
-    table = np.ones((len(x), 1), dtype=np.complex128)
-    for k, (basis, interval) in enumerate(zip(bases, domain.domain, strict=True)):
-        columns = _modes(evaluate(basis, interval, x[:, k]).T, basis, k == half).T
-        table = (table[:, :, None] * columns[:, None, :]).reshape(len(x), -1)
-    return table
+@lru_cache(maxsize=4)
+def _at_points(bases: tuple[Basis, ...], domain: Grid, points: Points, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """Conjugates of the functions of each axis at scattered points: ``(1 or 2 parts, modes, points)``."""
+    half, x, tables = half_axis(bases), points.coordinates, []
+    with torch.inference_mode(False):
+        for k, (basis, interval) in enumerate(zip(bases, domain.domain, strict=True)):
+            parts, modes = (1, basis.count) if basis.family != "fourier" else (2, len(_waves(basis, k == half)))
+            table = torch.empty(parts, modes, len(x), dtype=dtype)
+            for start in range(0, len(x), _AT_ONCE):
+                rows = _modes(evaluate(basis, interval, x[start : start + _AT_ONCE, k]).T, basis, k == half).conj()
+                table[..., start : start + _AT_ONCE] = torch.from_numpy(np.stack([rows.real, rows.imag][:parts]))
+            tables.append(table.to(device))
+    return tuple(tables)
 
 
-def _points_analysis(bases: Sequence[Basis], grid: Points) -> Matrix:
-    volume = math.prod(interval.length * (1 + basis.padding) for basis, interval in zip(bases, grid.domain, strict=True))
-    rows = (_at_points(bases, grid, grid) * (grid.weights().numpy() / volume)[:, None]).conj().T
-    return rows.real if half_axis(bases) is None else np.concatenate([rows.real, rows.imag])
-
-
-def _points_synthesis(bases: Sequence[Basis], grid: Grid, query: Points, nyquist: Sequence[bool]) -> Matrix:
-    half, columns = half_axis(bases), _at_points(bases, grid, query)
-    if half is None:
-        return columns.real
-    modes = coefficient_shape(bases)[1:]
-    times = _multiplicity(bases[half], nyquist[half]).reshape([-1 if k == half else 1 for k in range(len(modes))])
-    columns = columns * np.broadcast_to(times, modes).reshape(-1)
-    return np.concatenate([columns.real, -columns.imag], axis=1)
+def _points(
+    bases: tuple[Basis, ...], grid: Grid, points: Points, nyquist: Sequence[bool] | None, dtype: torch.dtype, device: torch.device
+) -> tuple[list[Matrix], Scattered | None]:
+    """Synthesis at ``points``, or (without ``nyquist``) the transpose of analysis from them: a matrix, or a large one in parts."""
+    half, shape = half_axis(bases), coefficient_shape(bases)
+    large = len(points.coordinates) * math.prod(shape) * dtype.itemsize > _HELD
+    kind = (dtype, device) if large else (torch.float64, torch.device("cpu"))
+    rows = columns = None
+    with torch.inference_mode(False):
+        if nyquist is None:
+            volume = math.prod(interval.length * (1 + basis.padding) for basis, interval in zip(bases, grid.domain, strict=True))
+            rows = (points.weights() / volume)[:, None].to(kind[1], kind[0])
+        elif half is not None:
+            times = _multiplicity(bases[half], nyquist[half]).reshape([-1 if k == half else 1 for k in range(len(bases))])
+            columns = torch.from_numpy(np.broadcast_to(times, shape[1:]).copy())[..., None].to(kind[1], kind[0])
+        matrix = Scattered(partial(_at_points, bases, grid, points, *kind), rows, columns, shape)
+        return ([], matrix) if large else ([matrix.whole().numpy()], None)
 
 
 def _fft(bases: Sequence[Basis], nyquist: Sequence[bool]) -> tuple[Matrix, Matrix]:
@@ -235,16 +250,17 @@ def plan(bases: tuple[Basis, ...], grid: Grid, query: Grid, dtype: torch.dtype, 
         raise GridError("spectral layer", f"grids with {len(bases)} coordinates", f"{grid.ndim} and {query.ndim}")
     if isinstance(grid, Points):
         nyquist = (False,) * len(bases)
-        analysis = [_points_analysis(bases, grid)]
+        matrices, points_in = _points(bases, grid, grid, None, dtype, device)
+        analysis = [m.T for m in matrices]
     else:
         assert isinstance(grid, Box | Sphere)
         nyquist = tuple(b.family == "fourier" and b.padding == 0 and 2 * b.highest == a.size for b, a in zip(bases, grid.axes, strict=True))
-        analysis = _analysis(bases, grid, nyquist)
+        analysis, points_in = _analysis(bases, grid, nyquist), None
     if isinstance(query, Points):
-        synthesis = [_points_synthesis(bases, grid, query, nyquist)]
+        synthesis, points_out = _points(bases, grid, query, nyquist, dtype, device)
     else:
         assert isinstance(query, Box | Sphere)
-        synthesis = _synthesis(bases, grid, query, nyquist)
+        synthesis, points_out = _synthesis(bases, grid, query, nyquist), None
 
     # Tensors created under inference_mode could never again take part in training.
     with torch.inference_mode(False):
@@ -253,7 +269,8 @@ def plan(bases: tuple[Basis, ...], grid: Grid, query: Grid, dtype: torch.dtype, 
             return tuple(torch.from_numpy(np.ascontiguousarray(m)).to(device, dtype) for m in matrices)
 
         fft = FFT(*ready(_fft(bases, nyquist))) if use_fft(bases, grid, query) else None
-        return Plan(bases, ready(analysis), ready(synthesis), coefficient_shape(bases), grid.shape, query.shape, fft)
+        shape = coefficient_shape(bases)
+        return Plan(bases, ready(analysis), ready(synthesis), shape, grid.shape, query.shape, fft, points_in, points_out)
 
 
 def from_rows(plan: Plan, start: int, stop: int) -> Plan:
@@ -272,6 +289,8 @@ def onto_rows(plan: Plan, start: int, stop: int) -> Plan:
 
 def analyse(x: Float[Tensor, "batch *space channel"], plan: Plan) -> Float[Tensor, "batch *coefficients channel"]:
     """Coefficients of the tensor-product basis."""
+    if plan.points_in:
+        return plan.points_in.integrate(x)
     if plan.fft:
         return _fft_kept(x, plan, "forward") * plan.fft.shares
     own = _last_to_first(plan.analysis, x).reshape(x.shape[0], *plan.coefficients, x.shape[-1])
@@ -282,6 +301,8 @@ def synthesise(
     c: Float[Tensor, "batch *coefficients channel"], plan: Plan, onto: Float[Tensor, "batch *query channel"] | None = None
 ) -> Float[Tensor, "batch *query channel"]:
     """Values of the sum of basis functions at the query points; added in place to ``onto`` where that is given."""
+    if plan.points_out:
+        return plan.points_out.sum_up(c, onto)
     if plan.fft:
         u = _fft_synthesise(c, plan)
         return u if onto is None else onto.add_(u)
@@ -292,6 +313,8 @@ def analyse_transposed(
     g: Float[Tensor, "batch *coefficients channel"], plan: Plan, onto: Float[Tensor, "batch *space channel"]
 ) -> Float[Tensor, "batch *space channel"]:
     """Transpose of :func:`analyse`, added in place to ``onto``."""
+    if plan.points_in:
+        return plan.points_in.sum_up(g, onto)
     if plan.fft:
         # The inverse FFT counts every wave number but 0 and Nyquist twice, once for its conjugate.
         scale = plan.fft.shares / plan.fft.multiplicity / math.prod(plan.space)
@@ -301,6 +324,8 @@ def analyse_transposed(
 
 def synthesise_transposed(g: Float[Tensor, "batch *query channel"], plan: Plan) -> Float[Tensor, "batch *coefficients channel"]:
     """Transpose of :func:`synthesise`."""
+    if plan.points_out:
+        return plan.points_out.integrate(g)
     if plan.fft:
         return _fft_kept(g, plan, "backward") * plan.fft.multiplicity
     return _last_to_first(tuple(m.T for m in plan.synthesis), g).reshape(g.shape[0], *plan.coefficients, g.shape[-1])

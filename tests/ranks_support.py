@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import tempfile
 import traceback
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ class Processes:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__, "anygrid.operators", "anygrid.surrogate"])
         self.pipes, self.workers = [], []
+        self.folder, self.jobs = tempfile.TemporaryDirectory(), count()
         for rank in range(most):
             mine, theirs = context.Pipe()
             worker = context.Process(target=_serve, args=(theirs, rank), daemon=True)
@@ -26,10 +28,10 @@ class Processes:
             self.workers.append(worker)
 
     def run(self, ranks, function, *arguments):
-        with tempfile.TemporaryDirectory() as folder:
-            for pipe in self.pipes[:ranks]:
-                pipe.send((ranks, Path(folder, "store"), function, arguments))
-            found = [pipe.recv() if pipe.poll(60) else ("silent for a minute", None) for pipe in self.pipes[:ranks]]
+        store = Path(self.folder.name, str(next(self.jobs)))
+        for pipe in self.pipes[:ranks]:
+            pipe.send((ranks, store, function, arguments))
+        found = [pipe.recv() if pipe.poll(60) else ("silent for a minute", None) for pipe in self.pipes[:ranks]]
         wrong = [f"rank {rank}: {said}" for rank, (said, _) in enumerate(found) if said]
         assert not wrong, "\n".join(wrong)
         return [result for _, result in found]
@@ -41,6 +43,7 @@ class Processes:
             worker.join(5)
             if worker.is_alive():
                 worker.kill()
+        self.folder.cleanup()
 
 
 def _serve(pipe, rank):
@@ -51,8 +54,9 @@ def _serve(pipe, rank):
         try:
             dist.init_process_group("gloo", store=dist.FileStore(str(store), ranks), rank=rank, world_size=ranks)
             try:
-                pipe.send(("", function(*arguments)))
+                reply = "", function(*arguments)
             finally:
                 dist.destroy_process_group()
         except BaseException:
-            pipe.send((traceback.format_exc(), None))
+            reply = traceback.format_exc(), None
+        pipe.send(reply)  # after the group is gone: a rank that is still at it would be out of step with the next job

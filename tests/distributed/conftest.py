@@ -1,0 +1,11 @@
+"""Four processes for the tests of this folder, started when the first asks for them."""
+
+import pytest
+from ranks_support import Processes
+
+
+@pytest.fixture(scope="session")
+def processes():
+    made = Processes(4)
+    yield made
+    made.close()

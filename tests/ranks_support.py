@@ -1,62 +1,75 @@
-"""Processes that work together over gloo: started once, given functions of importable modules to run on every rank."""
+"""Processes of one training on this machine, as torchrun starts them, forked from the test so that nothing is imported again."""
 
-import contextlib
+from __future__ import annotations
+
 import multiprocessing
 import os
-import tempfile
+import socket
+import sys
 import traceback
-from itertools import count
+import warnings
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 
-class Processes:
-    """Up to ``most`` ranks; ``run`` calls a function on each of ``ranks`` of them and returns what rank by rank came back."""
-
-    def __init__(self, most):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, "anygrid.operators", "anygrid.surrogate"])
-        self.pipes, self.workers = [], []
-        self.folder, self.jobs = tempfile.TemporaryDirectory(), count()
-        for rank in range(most):
-            mine, theirs = context.Pipe()
-            worker = context.Process(target=_serve, args=(theirs, rank), daemon=True)
-            worker.start()
-            self.pipes.append(mine)
-            self.workers.append(worker)
-
-    def run(self, ranks, function, *arguments):
-        store = Path(self.folder.name, str(next(self.jobs)))
-        for pipe in self.pipes[:ranks]:
-            pipe.send((ranks, store, function, arguments))
-        found = [pipe.recv() if pipe.poll(60) else ("silent for a minute", None) for pipe in self.pipes[:ranks]]
-        wrong = [f"rank {rank}: {said}" for rank, (said, _) in enumerate(found) if said]
-        assert not wrong, "\n".join(wrong)
-        return [result for _, result in found]
-
-    def close(self):
-        for pipe, worker in zip(self.pipes, self.workers, strict=True):
-            with contextlib.suppress(OSError):
-                pipe.send(None)
-            worker.join(5)
-            if worker.is_alive():
-                worker.kill()
-        self.folder.cleanup()
+def start(count: int, work: Callable[[], object], folder: Path) -> list[BaseProcess]:
+    """Start ``work`` on ``count`` ranks; what each says goes to ``folder/RANK.txt``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    ranks: list[BaseProcess] = []
+    for rank in range(count):
+        ranks.append(context.Process(target=_rank, args=(rank, count, port, work, folder / f"{rank}.txt")))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: those of pytest hold no locks here
+            ranks[-1].start()
+    return ranks
 
 
-def _serve(pipe, rank):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    while (job := pipe.recv()) is not None:
-        ranks, store, function, arguments = job
+def end(ranks: list[BaseProcess], seconds: float = 60) -> list[int | None]:
+    """Exit codes, once all have ended."""
+    try:
+        for rank in ranks:
+            rank.join(seconds)
+        return [rank.exitcode for rank in ranks]
+    finally:
+        for rank in ranks:
+            if rank.is_alive():
+                rank.kill()
+
+
+def on_ranks(count: int, work: Callable[[], object], folder: Path) -> None:
+    """Run ``work`` on ``count`` ranks; fails with what they said unless all succeed."""
+    codes = end(start(count, work, folder))
+    assert codes == [0] * count, "\n".join(f"rank {k}: {code}\n{said(folder, k)}" for k, code in enumerate(codes))
+
+
+def said(folder: Path, rank: int) -> str:
+    """What a rank wrote."""
+    return (folder / f"{rank}.txt").read_text()
+
+
+def _rank(rank: int, count: int, port: int, work: Callable[[], object], path: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with path.open("w", buffering=1) as stream:
+        for number in (1, 2):
+            os.dup2(stream.fileno(), number)
+        sys.stdout = sys.stderr = stream
+        torch.set_num_threads(1)
+        code = 0
         try:
-            dist.init_process_group("gloo", store=dist.FileStore(str(store), ranks), rank=rank, world_size=ranks)
-            try:
-                reply = "", function(*arguments)
-            finally:
-                dist.destroy_process_group()
+            work()
         except BaseException:
-            reply = traceback.format_exc(), None
-        pipe.send(reply)  # after the group is gone: a rank that is still at it would be out of step with the next job
+            traceback.print_exc()
+            code = 2
+        if dist.is_initialized() and not code:
+            dist.destroy_process_group()
+        stream.flush()
+        os._exit(code)  # nothing that the test's process would do at its end

@@ -31,7 +31,7 @@ from run import TASKS, Task, _data, _errors, _pairs
 from soap import SOAP
 
 from anygrid.problems.helmholtz import Helmholtz
-from anygrid.training import Flip, Progress, Transpose, fit, loop
+from anygrid.training import Flip, Progress, Transpose, fit, step
 from anygrid.training.settings import DEFAULTS, Settings
 
 HERE = Path(__file__).resolve().parent
@@ -78,7 +78,7 @@ def _trained(
     task: Task, train: xr.Dataset, held_out: xr.Dataset | float, row: Row, steps: int, listener: Callable[[Progress], None]
 ) -> Any:
     """A training with the row's optimiser in the place of AdamW."""
-    plain, made = loop.make_optimizer, []
+    plain, made = step.make_optimizer, []
 
     def make(operator: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
         assert row.optimiser is not None
@@ -86,7 +86,7 @@ def _trained(
         made.append(row.optimiser(groups, settings.learning_rate, steps))
         return made[-1]
 
-    loop.make_optimizer = make if row.optimiser else plain  # type: ignore[assignment]
+    step.make_optimizer = make if row.optimiser else plain  # type: ignore[assignment]
     try:
         inputs, outputs = [v.name for v in task.problem.inputs], [v.name for v in task.problem.outputs]
         lead = None if task.problem.dt is None else 1
@@ -94,7 +94,7 @@ def _trained(
             train, inputs, outputs, lead=lead, steps=steps, validation=held_out, augment=task.augment, listener=listener, **row.arguments
         )
     finally:
-        loop.make_optimizer = plain
+        step.make_optimizer = plain
     if made and hasattr(made[-1], "finish"):
         made[-1].finish()
     return surrogate

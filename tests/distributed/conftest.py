@@ -1,7 +1,7 @@
 """Four processes for the tests of this folder, started when the first asks for them."""
 
 import pytest
-from ranks_support import Processes
+from processes_support import Processes
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from anygrid.grid import Box, Periodic
 from anygrid.statistics import Moments, Statistics
 from anygrid.surrogate import Surrogate
 from anygrid.training import DEFAULTS, Flip, Progress, RelativeNorm, Settings, Transpose, fit, read_run
-from anygrid.training.loop import rollout_loss
+from anygrid.training.objective import rollout_loss
 
 
 def _error(surrogate: Surrogate, ds: xr.Dataset) -> float:

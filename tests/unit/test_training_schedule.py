@@ -133,7 +133,7 @@ def test_the_faster_number_of_threads_is_kept(slow_with: int, chosen: int, monke
     monkeypatch.setattr(pacing, "_cost", lambda *_: 0.020 if torch.get_num_threads() == slow_with else 0.002)
     state = State(Plan((Segment(0, 1, steps=10),)), 2, costs={(1, 1): 0.5})
     try:
-        pacing.choose_threads(state, 60.0, Loader([], [], 0), _never)
+        pacing.choose_threads(state, 60.0, Loader([], [], 0), _never, float)
         assert state.threads == torch.get_num_threads() == chosen
     finally:
         torch.set_num_threads(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated
 import typer
 
 from anygrid.cli import exporting, fitting, measuring, running, solving, using
+from anygrid.cli.talk import speaks
 from anygrid.errors import AnygridError, did_you_mean
 
 __all__ = ["app", "main"]
@@ -43,6 +45,8 @@ A PDE, solved, learned, and judged against its own solver:
 
 Every command has --help.
 """
+
+_MOMENT = 1.0  # seconds
 
 app = typer.Typer(
     name="anygrid",
@@ -158,6 +162,10 @@ def _usage(error: Exception, words: list[str], command: object) -> tuple[str, st
 
 
 def _complain(text: str, hint: str = "", *, title: str = "error") -> None:
+    if not speaks():
+        # Where all processes fail alike, the first says so, and torchrun ends the others meanwhile.
+        time.sleep(_MOMENT)
+        title = f"process {os.environ['RANK']}: {title}"
     print(f"{title}: {text}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
@@ -170,5 +178,5 @@ def _warn(
     ours = category.__module__.partition(".")[0] == "anygrid" or (
         issubclass(category, UserWarning) and Path(filename).parent.name == "anygrid"
     )
-    if ours:
+    if ours and speaks():
         print(f"warning: {message}", file=sys.stderr)

@@ -14,7 +14,7 @@ from anygrid.cli import names
 from anygrid.cli.equations import equation_text, make_equation
 from anygrid.cli.output import check_new, disk_errors
 from anygrid.cli.requests import FitRequest, open_run
-from anygrid.cli.talk import Talk, clock
+from anygrid.cli.talk import Talk, clock, speaks
 from anygrid.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def fit(
     space: Annotated[list[str] | None, typer.Option(help="Dimensions that are space: y,x.")] = None,
     samples: Annotated[list[str] | None, typer.Option(help="Dimensions that count independent samples.")] = None,
     time: Annotated[str | None, typer.Option(help="The dimension that is time.")] = None,
+    parallel: Annotated[str | None, typer.Option(help="Under torchrun: data (default), or sharded for weights that do not fit.")] = None,
 ) -> None:
     """Train a surrogate on your own data. Only the data, --inputs and --outputs are needed; what is inferred is printed.
 
@@ -81,6 +82,7 @@ def fit(
                 --select time=1979:2005 -o sst.anygrid
     anygrid fit darcy.mat --inputs coeff --outputs sol --budget 15m
     anygrid fit few.zarr --physics my_equation.toml
+    torchrun --nproc-per-node 4 -m anygrid fit big.zarr -i a -u u --batch 32
     """
     request = FitRequest(
         data=tuple(_absolute(p) for p in path),
@@ -115,6 +117,7 @@ def fit(
         space=tuple(space or ()),
         samples=tuple(samples or ()),
         time=time,
+        parallel=parallel,
     )
     stem = Path(path[0].rstrip("/")).name.split(".")[0].strip("*?[]") or "data"
     target = output if output is not None or run is not None else Path(f"{stem}.anygrid")
@@ -126,7 +129,8 @@ def run_fit(request: FitRequest, folder: Path, target: Path | None, overwrite: b
     """Carry out a request in its folder, and copy the surrogate to ``target``."""
     from anygrid.training import parse_duration
 
-    if target is not None:
+    first = speaks()  # of the processes that torchrun started, one does all that is done once
+    if target is not None and first:
         check_new(target, overwrite)
     if request.budget is not None:
         parse_duration(request.budget, "--budget")
@@ -137,11 +141,11 @@ def run_fit(request: FitRequest, folder: Path, target: Path | None, overwrite: b
         part = _number(request.validation)
         arguments["validation"] = opened((request.validation,), ()) if part is None else part
     layout = _layout(data, request)
-    if open_run(folder, request, overwrite):
+    if first and open_run(folder, request, overwrite):
         print(f"continuing the run in {folder}", file=sys.stderr)
     from anygrid.training import fit as train
 
-    talk = Talk(log=folder / "log.txt")
+    talk = Talk(log=folder / "log.txt") if first else Talk(live=False)
     with talk.work(), disk_errors(folder):
         surrogate = train(
             data,
@@ -154,6 +158,8 @@ def run_fit(request: FitRequest, folder: Path, target: Path | None, overwrite: b
             listener=talk.trained,
             **arguments,
         )
+    if not first:
+        return surrogate
     written = folder / "surrogate.anygrid"
     if target is not None:
         with disk_errors(target):
@@ -220,6 +226,7 @@ def _arguments(request: FitRequest) -> dict[str, Any]:
         "unroll",
         "increment",
         "gradient",
+        "parallel",
     )
     said = {key: getattr(request, key) for key in plain if getattr(request, key) is not None}
     if request.precision not in (None, "float32", "bfloat16"):

@@ -51,6 +51,7 @@ class FitRequest:
     space: tuple[str, ...] = ()
     samples: tuple[str, ...] = ()
     time: str | None = None
+    parallel: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

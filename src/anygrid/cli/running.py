@@ -16,7 +16,7 @@ from anygrid.cli.fitting import run_fit
 from anygrid.cli.measuring import print_report
 from anygrid.cli.output import disk_errors
 from anygrid.cli.requests import FitRequest, ProblemRequest, open_run, read_request
-from anygrid.cli.talk import Talk, clock
+from anygrid.cli.talk import Talk, clock, processes
 from anygrid.errors import UsageError
 
 __all__ = ["run"]
@@ -96,6 +96,9 @@ def run(
         request, folder = said, out or Path("runs") / said.problem
     if isinstance(request, FitRequest):
         run_fit(request, folder, None, overwrite)
+    elif processes() > 1:
+        hint = "generate the data first, and start torchrun -m anygrid fit on them"
+        raise UsageError("run under torchrun", "a run.toml of `anygrid fit`", "a whole job", hint)
     else:
         _run_problem(request, folder, workers, overwrite)
 

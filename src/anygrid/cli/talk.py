@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from anygrid.training import Progress
 
-__all__ = ["Talk", "clock"]
+__all__ = ["Talk", "clock", "processes", "speaks"]
 
 _PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal; longer as the work goes on
 
@@ -109,6 +110,16 @@ class Talk:
                 yield
             finally:
                 self._bar, self._task = None, None
+
+
+def processes() -> int:
+    """How many processes torchrun started for this command."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def speaks() -> bool:
+    """Whether this process is the one among them that speaks and writes."""
+    return processes() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def clock(seconds: float) -> str:

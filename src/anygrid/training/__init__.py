@@ -5,6 +5,7 @@ from anygrid.training.budget import parse_duration
 from anygrid.training.checkpoints import read_run, write_run
 from anygrid.training.fit import fit
 from anygrid.training.losses import RelativeNorm
+from anygrid.training.parallel import Parallel
 from anygrid.training.physics import Physics
 from anygrid.training.progress import Listener, Progress
 from anygrid.training.settings import DEFAULTS, Settings
@@ -20,6 +21,7 @@ __all__ = [
     "Flip",
     "GradientNorm",
     "Listener",
+    "Parallel",
     "Physics",
     "PrimalDual",
     "Progress",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from anygrid.training.data import TrainingData
 from anygrid.training.loader import Loader
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.physics import Physics
+from anygrid.training.ranks import Ranks
 from anygrid.training.schedule import Plan, phases
 from anygrid.training.settings import DEFAULTS, Settings
 from anygrid.training.symmetries import check_symmetries
@@ -31,6 +32,8 @@ __all__ = [
     "arguments_of",
     "built",
     "check",
+    "check_same",
+    "device_of",
     "increments_vary_less",
     "leads_unrolled",
     "learning_rate_of",
@@ -44,12 +47,46 @@ __all__ = [
 Build = Callable[[int, int, Grid], nn.Module]
 
 
-def memory_limit_of(given: int | None, run: str | Path | None) -> int:
-    """Bytes for data. A run keeps the limit it began with: the order of streamed samples depends on it."""
+def memory_limit_of(given: int | None, run: str | Path | None, processes: int) -> int:
+    """Bytes for data in each of the processes of a machine.
+
+    A run keeps the limit it began with: the order of streamed samples depends on it.
+    """
     described = Path(run, "run.toml") if run is not None else None
     if given is None and described is not None and described.exists():
         given = read_run(described).get("data", {}).get("memory_limit")
-    return free_memory() // 4 if given is None else given
+    return free_memory() // 4 // processes if given is None else given
+
+
+def device_of(given: str | None, ranks: Ranks) -> str:
+    """The device by name; on several ranks ``"cuda"`` is another one for each, which :func:`~anygrid.training.ranks.join` chose.
+
+    Raises
+    ------
+    UsageError
+        For one device by number on several ranks.
+    """
+    if given is not None and ":" in given and not ranks.alone:
+        raise UsageError("device", "cpu or cuda on several processes, which choose their own", repr(given), "leave it out")
+    return given or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_same(ranks: Ranks, arguments: Mapping[str, Any]) -> None:
+    """Refuse ranks that were given different arguments or data.
+
+    Raises
+    ------
+    UsageError
+        With the first entry in which they differ.
+    """
+    wanted = ranks.broadcast(arguments)
+    differ = [f"{table}.{key}" for table in wanted for key in wanted[table] if arguments[table].get(key) != wanted[table][key]]
+    found = [(rank, names[0]) for rank, names in enumerate(ranks.gather(differ)) if names]
+    if found:
+        where = f"{found[0][1]} of process {found[0][0]} differs from that of the first"
+        raise UsageError(
+            "fit", "the same arguments and data in all processes", where, "give all the same; for separate trainings start them apart"
+        )
 
 
 def variables(names: str | Sequence[str] | None, what: str, use: Physics | None) -> tuple[str, ...]:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-import torch
 from torch import Tensor
 
 from anygrid.errors import FileError, UsageError
 from anygrid.surrogate.file import read_tensors, write_atomically, write_tensors
 from anygrid.training.schedule import Plan
 
-__all__ = ["RunFolder", "State", "read_run", "write_run"]
+__all__ = ["Checkpoint", "RunFolder", "State", "read_run", "write_run"]
 
 _FORMAT, _VERSION = "anygrid checkpoint", 1
 
@@ -31,7 +30,7 @@ class State:
     """Where a training stands, beside weights and optimiser.
 
     The random numbers of a step are seeded with (seed, step), and the order of samples with (seed, epoch), so step and position
-    are the whole state of every generator. The number of threads belongs to it because sums are rounded in its order.
+    are the whole state of every generator. The numbers of threads and of ranks belong to it because sums are rounded in their order.
     """
 
     plan: Plan
@@ -51,6 +50,7 @@ class State:
     best_step: int = -1
     history: list[dict[str, float | None]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    ranks: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; numbers that JSON has no word for are written as text."""
@@ -70,6 +70,17 @@ class State:
             "best": float(stored["best"]),
         }
         return cls(**{**stored, **special})
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint holds: the state, and tensors by name, each whole whatever the number of ranks that wrote it."""
+
+    state: State
+    weights: dict[str, Tensor]
+    best: dict[str, Tensor]
+    optimizer: dict[int, dict[str, Tensor]]
+    equations: dict[str, Tensor]
 
 
 class RunFolder:
@@ -99,27 +110,21 @@ class RunFolder:
         for leftover in path.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
 
-    def save(
-        self,
-        state: State,
-        weights: Mapping[str, Tensor],
-        optimizer: torch.optim.Optimizer,
-        best: Mapping[str, Tensor],
-        equations: Mapping[str, Tensor],
-    ) -> None:
+    def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint; it replaces the last one only when complete."""
-        tensors = {f"weights.{k}": v for k, v in weights.items()} | {f"best.{k}": v for k, v in best.items()}
-        tensors |= {f"equations.{k}": v for k, v in equations.items()}
-        for k, entries in optimizer.state_dict()["state"].items():
+        tensors = {f"weights.{k}": v for k, v in checkpoint.weights.items()} | {f"best.{k}": v for k, v in checkpoint.best.items()}
+        tensors |= {f"equations.{k}": v for k, v in checkpoint.equations.items()}
+        for k, entries in checkpoint.optimizer.items():
             tensors |= {f"optimizer.{k}.{name}": value for name, value in entries.items()}
-        write_tensors(self.checkpoint, tensors, _FORMAT, _VERSION, state.to_json())
+        write_tensors(self.checkpoint, tensors, _FORMAT, _VERSION, checkpoint.state.to_json())
 
-    def load(
-        self, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
-    ) -> tuple[State, dict[str, Tensor], dict[str, Tensor]] | None:
-        """Restore weights and optimiser in place; returns the state, the best weights and what the equations remember.
+    def load(self) -> Checkpoint | None:
+        """The last checkpoint, or ``None`` for a new run; the log is cut to it.
 
-        ``None`` for a new run.
+        Raises
+        ------
+        FileError
+            For a damaged file.
         """
         if not self.checkpoint.exists():
             self.log.unlink(missing_ok=True)
@@ -129,19 +134,13 @@ class RunFolder:
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             groups[kind][rest] = value
-        if set(groups["weights"]) != set(weights):
-            raise FileError(str(self.checkpoint), "the weights of this operator", "other weights", "choose another run folder")
-        with torch.no_grad():
-            for name, value in weights.items():
-                value.copy_(groups["weights"][name])
         entries: dict[int, dict[str, Tensor]] = {}
         for name, value in groups["optimizer"].items():
             k, _, key = name.partition(".")
             entries.setdefault(int(k), {})[key] = value
-        optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
         state = State.from_json(header)
         self._truncate_log(state.step)
-        return state, groups["best"], groups["equations"]
+        return Checkpoint(state, groups["weights"], groups["best"], entries, groups["equations"])
 
     def write_log(self, row: Mapping[str, Any]) -> None:
         """Append one line to the log."""

@@ -19,6 +19,8 @@ from anygrid.training.arguments import (
     arguments_of,
     built,
     check,
+    check_same,
+    device_of,
     increments_vary_less,
     leads_unrolled,
     learning_rate_of,
@@ -29,12 +31,15 @@ from anygrid.training.arguments import (
     variables,
 )
 from anygrid.training.checkpoints import RunFolder, State
-from anygrid.training.data import gather
+from anygrid.training.data import TrainingData, gather
 from anygrid.training.loader import Loader
 from anygrid.training.loop import Trainer
+from anygrid.training.losses import RelativeNorm
+from anygrid.training.parallel import Division, Parallel, division_of
 from anygrid.training.physics import Equations, Physics, asked, asked_of_data, check_data, completed, limit, unseen
 from anygrid.training.probes import probes, usual_resolution
 from anygrid.training.progress import Listener, Progress
+from anygrid.training.ranks import join
 from anygrid.training.record import inferred, record
 from anygrid.training.settings import DEFAULTS, Precision, Settings
 from anygrid.training.symmetries import Symmetry
@@ -75,6 +80,7 @@ def fit(
     memory_limit: int | None = None,
     run: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
+    parallel: Parallel = "data",
     listener: Listener | None = None,
 ) -> Surrogate:
     """Train an operator that maps ``inputs`` to ``outputs``; what was inferred is told and kept in ``record["inferred"]``.
@@ -141,6 +147,10 @@ def fit(
         is resumed, exactly; one of other arguments is refused.
     checkpoint_seconds
         Training time between checkpoints.
+    parallel
+        How the work is divided where ``torchrun`` started several processes (or a ``torch.distributed`` group exists): ``"data"``, each
+        takes a part of every batch; ``"sharded"``, each holds only a part of the weights and moments besides. Both equal the
+        training in one process to rounding. Only the first process writes and calls ``listener``; all return the surrogate.
     listener
         Called with a :class:`~anygrid.training.progress.Progress` a few times a second.
 
@@ -155,90 +165,115 @@ def fit(
     KeyboardInterrupt
         After Ctrl-C, with a checkpoint saved; the same call resumes.
     """
-    tell = listener or _silent
     keep_large_blocks()
     seconds = length_of(budget, steps, epochs)
-    use, labels = asked(data, physics), not isinstance(data, Problem)
-    if isinstance(data, Problem):
-        assert use is not None
-        unseen(data, data.grid(17))  # refuses what cannot be trained on before more is solved
-        data = validation = probes(data, use.resolution or usual_resolution(data))
-    names = variables(inputs, "inputs", use), variables(outputs, "outputs", use)
-    if use is not None and use.problem.dt is not None and lead is None:
-        lead = 1
-    found = gather(data, validation, *names, lead=lead, layout=layout, periodic=periodic, memory_limit=memory_limit_of(memory_limit, run))
-    use = asked_of_data(found.problem) if physics is True and labels else use
-    first = found.reference
-    if use is not None:
-        check_data(use.problem, first)
-    increment = increments_vary_less(found, names) if increment is None else increment
-    sizes = [batch if batch is not None else max(1, min(DEFAULTS.batch, DEFAULTS.batch_points // p.grid.size)) for p in found.groups]
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    module = built(operator, len(names[0]), len(names[1]), first.grid, seed)
-    imposed = (Imposed() if use is None else imposed_by(use.problem)) if imposed is None else imposed
-    imposed = found.confined(imposed) if confine else imposed
-    use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
-    settings = Settings(
-        inputs=names[0],
-        outputs=names[1],
-        lead=lead,
-        validation=float(validation) if isinstance(validation, float | int) else None,
-        budget=seconds,
-        steps=steps,
-        epochs=epochs,
-        operator=type(module).__name__,
-        operator_arguments=arguments_of(module),
-        batch=tuple(sizes),
-        learning_rate=learning_rate_of(seconds, steps) if learning_rate is None else learning_rate,
-        weight_decay=weight_decay,
-        seed=seed,
-        device=chosen,
-        precision=precision,
-        unroll=leads_unrolled(unroll, found) if labels else 1,
-        increment=increment,
-        gradient=gradient,
-        resolutions=tuple((float(f), int(s)) for f, s in resolutions),
-        augment=tuple(augment),
-        keep_best=keep_best,
-        checkpoint_seconds=checkpoint_seconds,
-        physics=None if use is None else use.to_table(),
-        imposed=imposed.to_json() if imposed else None,
-        labels=labels,
-    )
-    check(settings, found)
+    ranks = join()
+    tell = listener if listener is not None and ranks.first else _silent
+    division = division_of(ranks, parallel)
+    again = "the same call resumes from the last checkpoint" if run is not None else "give a run folder, from which the same call resumes"
+    with ranks.watched(again):
+        use, labels = asked(data, physics), not isinstance(data, Problem)
+        if isinstance(data, Problem):
+            assert use is not None
+            unseen(data, data.grid(17))  # refuses what cannot be trained on before more is solved
+            data = validation = probes(data, use.resolution or usual_resolution(data))
+        names = variables(inputs, "inputs", use), variables(outputs, "outputs", use)
+        if use is not None and use.problem.dt is not None and lead is None:
+            lead = 1
+        limit_here = ranks.broadcast(memory_limit_of(memory_limit, run if ranks.first else None, ranks.here))
+        found = gather(data, validation, *names, lead=lead, layout=layout, periodic=periodic, memory_limit=limit_here)
+        use = asked_of_data(found.problem) if physics is True and labels else use
+        first = found.reference
+        if use is not None:
+            check_data(use.problem, first)
+        increment = increments_vary_less(found, names) if increment is None else increment
+        sizes = [batch if batch is not None else max(1, min(DEFAULTS.batch, DEFAULTS.batch_points // p.grid.size)) for p in found.groups]
+        chosen = device_of(device, ranks)
+        module = built(operator, len(names[0]), len(names[1]), first.grid, seed)
+        imposed = (Imposed() if use is None else imposed_by(use.problem)) if imposed is None else imposed
+        imposed = found.confined(imposed) if confine else imposed
+        use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
+        settings = Settings(
+            inputs=names[0],
+            outputs=names[1],
+            lead=lead,
+            validation=float(validation) if isinstance(validation, float | int) else None,
+            budget=seconds,
+            steps=steps,
+            epochs=epochs,
+            operator=type(module).__name__,
+            operator_arguments=arguments_of(module),
+            batch=tuple(sizes),
+            learning_rate=learning_rate_of(seconds, steps) if learning_rate is None else learning_rate,
+            weight_decay=weight_decay,
+            seed=seed,
+            device=chosen,
+            precision=precision,
+            unroll=leads_unrolled(unroll, found) if labels else 1,
+            increment=increment,
+            gradient=gradient,
+            resolutions=tuple((float(f), int(s)) for f, s in resolutions),
+            augment=tuple(augment),
+            keep_best=keep_best,
+            checkpoint_seconds=checkpoint_seconds,
+            physics=None if use is None else use.to_table(),
+            imposed=imposed.to_json() if imposed else None,
+            labels=labels,
+        )
+        check(settings, found)
 
-    model = Surrogate(
-        module,
-        first.inputs,
-        first.outputs,
-        found.statistics,
-        first.grid,
-        first.dt,
-        increment,
-        found.attributes,
-        seen=found.seen(),
-        imposed=imposed,
-        problem=found.problem if use is None else use.problem,
-    )
-    if not model.out_std.any():
-        raise DataError("fit", "outputs that change from input to output", "increments that are constant", "train with increment=False")
-    loss = loss_of(model, found, gradient)
-    equations = None if use is None else Equations(use, loss, seed, torch.device(chosen), settings.augment)
-    said = inferred(settings, found, module, equations, default_length=budget is None and seconds is not None)
-    if equations is not None:
-        said.append(limit(equations.problem, equations.grid))
-    for text in said:
-        tell(Progress(message=text))
-    loader = Loader(found.groups, sizes, seed)
-    held_out = Loader(found.held_out, [max(sizes)] * len(found.held_out), seed) if found.held_out else None
-    folder = RunFolder(Path(run), {"fit": settings.to_table(), "data": found.fingerprint()}) if run is not None else None
+        model = Surrogate(
+            module,
+            first.inputs,
+            first.outputs,
+            found.statistics,
+            first.grid,
+            first.dt,
+            increment,
+            found.attributes,
+            seen=found.seen(),
+            imposed=imposed,
+            problem=found.problem if use is None else use.problem,
+        )
+        if not model.out_std.any():
+            raise DataError("fit", "outputs that change from input to output", "increments that are constant", "train with increment=False")
+        loss = loss_of(model, found, gradient)
+        equations = None if use is None else Equations(use, loss, seed, torch.device(chosen), settings.augment, ranks)
+        said = inferred(settings, found, module, equations, division, default_length=budget is None and seconds is not None)
+        if equations is not None:
+            said.append(limit(equations.problem, equations.grid))
+        for text in said:
+            tell(Progress(message=text))
+        return _trained(model, found, settings, loss, equations, division, said, tell, None if run is None else Path(run))
+
+
+def _trained(
+    model: Surrogate,
+    found: TrainingData,
+    settings: Settings,
+    loss: RelativeNorm,
+    equations: Equations | None,
+    division: Division,
+    said: list[str],
+    tell: Listener,
+    run: Path | None,
+) -> Surrogate:
+    """Train ``model`` as it was asked for, and write it."""
+    ranks, arguments = division.ranks, {"fit": settings.to_table(), "data": found.fingerprint()}
+    check_same(ranks, arguments)
+    loader = Loader(found.groups, settings.batch, settings.seed, division.rows)
+    sizes = [max(settings.batch)] * len(found.held_out)
+    held_out = Loader(found.held_out, sizes, settings.seed, division.rows) if found.held_out else None
+    folder = RunFolder(run, arguments) if run is not None and ranks.first else None
     rows = min(_VALIDATION_ROWS, max((len(p) for p in found.held_out), default=0))
-    trainer = Trainer(model.to(chosen), loader, held_out, loss, settings, folder, tell, equations)
-    state = trainer.run(State(plan_of(settings, loader), torch.get_num_threads(), validation_rows=rows))
+    placed = division.place(model, torch.device(settings.device))
+    trainer = Trainer(placed, loader, held_out, loss, settings, folder, run is not None, tell, equations, division)
+    state = trainer.run(State(plan_of(settings, loader), torch.get_num_threads(), validation_rows=rows, ranks=ranks.count))
     model.record.update(record(settings, state, said, model, found))
     model.cpu().eval()
     if folder:
         model.save(folder.surrogate)
+    ranks.agree(0.0)  # nobody looks for the file before it is there
     return model
 
 

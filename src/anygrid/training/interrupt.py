@@ -1,4 +1,4 @@
-"""Ctrl-C during training: finish the step, save, then leave."""
+"""Ctrl-C during training, or a polite request to end (SIGTERM, as schedulers and torchrun send it): finish the step, save, then leave."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Interrupt"]
 
 
 class Interrupt:
-    """Context in which the first Ctrl-C only sets ``asked``; the second interrupts at once, as it would without."""
+    """Context in which the first signal only sets ``asked``; the second interrupts at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -19,12 +19,13 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if self._mine:
-            self._before = signal.signal(signal.SIGINT, self._handle)
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._mine:
-            signal.signal(signal.SIGINT, self._before)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

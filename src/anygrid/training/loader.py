@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from anygrid.errors import DataError
 from anygrid.grid import Grid
 from anygrid.io.pairs import Pairs
+from anygrid.training.ranks import ALONE, Share
 
 __all__ = ["Batch", "Loader"]
 
@@ -24,7 +25,10 @@ _AHEAD = 2  # batches read while the current one is trained on
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one grid, where they come from, and the position of the loader after them."""
+    """Samples of one grid, where they come from, and the position of the loader after them.
+
+    ``rows`` are those of the whole batch; ``a`` and ``u`` hold this rank's, which stand for ``part`` of it.
+    """
 
     a: Float[Tensor, "batch lead inputs *space"]
     u: Float[Tensor, "batch lead outputs *space"]
@@ -32,6 +36,7 @@ class Batch:
     group: int
     rows: NDArray[np.int64]
     following: tuple[int, int]
+    part: float = 1.0
 
 
 class Loader:
@@ -40,10 +45,12 @@ class Loader:
     The order of an epoch is drawn from a generator seeded with (seed, epoch), so that the position
     (epoch, index of the batch) tells everything. The samples left over when an epoch does not divide into batches wait for
     the next epoch, another random choice each time.
+
+    The order knows nothing of ranks: of each batch, every rank reads its own rows.
     """
 
-    def __init__(self, groups: Sequence[Pairs], batch: Sequence[int], seed: int) -> None:
-        self.groups, self.batch, self.seed = tuple(groups), tuple(batch), seed
+    def __init__(self, groups: Sequence[Pairs], batch: Sequence[int], seed: int, share: Callable[[int], Share] = ALONE.rows) -> None:
+        self.groups, self.batch, self.seed, self.share = tuple(groups), tuple(batch), seed, share
 
     def epoch(self, number: int, unroll: int) -> list[tuple[int, NDArray[np.int64]]]:
         """Group and rows of every batch of one epoch.
@@ -72,9 +79,10 @@ class Loader:
         return [count / sum(counts) for count in counts]
 
     def read(self, group: int, rows: NDArray[np.int64], unroll: int, following: tuple[int, int] = (0, 0)) -> Batch:
-        """The samples of one batch."""
-        a, u = self.groups[group].batch(rows, unroll)
-        return Batch(torch.as_tensor(a), torch.as_tensor(u), self.groups[group].grid, group, rows, following)
+        """Samples of one batch: those of this rank."""
+        mine = self.share(len(rows))
+        a, u = self.groups[group].batch(rows[mine.rows], unroll)
+        return Batch(torch.as_tensor(a), torch.as_tensor(u), self.groups[group].grid, group, rows, following, mine.part)
 
     def stream(self, unroll: int, position: tuple[int, int]) -> Generator[Batch, None, None]:
         """Batches from ``position`` on, without end, read ahead; close the iterator to stop the reading."""

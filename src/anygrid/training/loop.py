@@ -2,7 +2,9 @@
 
 What a step does depends on the weights, the optimiser's moments, the plan, and the step's number; random numbers are seeded
 with (seed, step), the order of samples with (seed, epoch). So a run that was killed and resumes from its last checkpoint
-takes the very same steps again, and ends with the same weights bit for bit (same machine, same number of threads).
+takes the very same steps again, and ends with the same weights bit for bit (same machine, same numbers of threads and of ranks).
+
+On several ranks all run this loop in step. What a clock, a file or a signal decides, it decides for all of them.
 """
 
 from __future__ import annotations
@@ -16,26 +18,24 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from anygrid.errors import TrainingError
-from anygrid.grid import Grid
+from anygrid.errors import FileError
 from anygrid.surrogate import Surrogate
 from anygrid.training.budget import Clock
-from anygrid.training.checkpoints import RunFolder, State
-from anygrid.training.coarsen import coarsen
+from anygrid.training.checkpoints import Checkpoint, RunFolder, State
 from anygrid.training.interrupt import Interrupt
 from anygrid.training.loader import Batch, Loader
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.pacing import calibrate, choose_threads, revise
+from anygrid.training.parallel import Division
 from anygrid.training.physics import Equations
 from anygrid.training.progress import Listener, Progress
 from anygrid.training.schedule import Segment, learning_rate_factor
 from anygrid.training.settings import DEFAULTS, Settings
-from anygrid.training.symmetries import apply_symmetries
+from anygrid.training.step import Stepper
 
-__all__ = ["Trainer", "rollout_loss"]
+__all__ = ["Trainer"]
 
 _LOGS = 100  # lines of the log in a training
 _REPORT_SECONDS = 0.25
@@ -43,7 +43,10 @@ _REPORT_SECONDS = 0.25
 
 @dataclass
 class Trainer:
-    """One training: the model, its data, its loss and its settings."""
+    """One training: the model, its data, its loss and its settings.
+
+    ``folder`` is given on the first rank, and ``keeps`` says on every one whether there is a folder.
+    """
 
     model: Surrogate
     loader: Loader
@@ -51,8 +54,10 @@ class Trainer:
     loss: RelativeNorm
     settings: Settings
     folder: RunFolder | None
+    keeps: bool
     listener: Listener
     equations: Equations | None
+    division: Division
 
     def run(self, state: State) -> State:
         """Train to the end of the plan, from the folder's checkpoint if there is one.
@@ -64,15 +69,11 @@ class Trainer:
         KeyboardInterrupt
             After Ctrl-C, once the step is finished and a checkpoint is written.
         """
-        optimizer = make_optimizer(self.model.operator, self.settings)
+        ranks, budget = self.division.ranks, self.settings.budget
+        stepper = Stepper(self.model, self.loss, self.equations, self.settings, self.division)
         weights = self.model.operator.state_dict()  # the tensors themselves: they follow the training
-        best: dict[str, Tensor] = {}
-        if self.folder and (resumed := self.folder.load(weights, optimizer)):
-            state, best, remembered = resumed
-            if self.equations:
-                self.equations.restore(remembered)
-            self.listener(replace(self._progress(state), message=f"resumed at step {state.step} of {state.plan.steps}"))
-        clock, budget = Clock(state.seconds), self.settings.budget
+        state, best = self._begin(state, stepper, weights)
+        clock = Clock(state.seconds)
         meter, saved, batches = _Meter(clock.seconds), clock.seconds, None
         with Interrupt() as interrupt, torch.random.fork_rng(devices=_cuda_devices(self.settings.device)), _threads(state.threads):
             if not state.plan.steps:
@@ -85,7 +86,7 @@ class Trainer:
                 batch = next(batches)
                 state.waited += time.perf_counter() - asked
                 rate = self.settings.learning_rate * learning_rate_factor(state.plan.fraction(state.step + 0.5), DEFAULTS.warm_up)
-                meter.add(self.step(optimizer, batch, segment, rate, state.step), len(batch.rows) * segment.unroll)
+                meter.add(stepper.step(batch, segment, rate, state.step), len(batch.rows) * segment.unroll)
 
                 state.step, state.position = state.step + 1, batch.following
                 state.samples += len(batch.rows) * segment.unroll
@@ -100,72 +101,31 @@ class Trainer:
                         state.best, state.best_step = state.validation, state.step
                         best = {name: value.clone() for name, value in weights.items()}
                 state.seconds = clock.seconds
-                revised = budget is not None and revise(
-                    state, budget, before, after, lambda: choose_threads(state, budget, self.loader, self._rehearsal()[1])
-                )
                 logged = validated or _crossed(before, after, _LOGS)
                 if logged or state.seconds - meter.since > _REPORT_SECONDS:
                     self._tell(state, meter, rate, validated, logged)
+                # A signal may reach any rank, at any time: all stop after the same step, and go by the first one's clock.
+                stop, state.seconds = ranks.totals(float(interrupt.asked), state.seconds if ranks.first else 0.0)
+                revised = budget is not None and revise(
+                    state,
+                    budget,
+                    before,
+                    after,
+                    lambda: choose_threads(state, budget, self.loader, self._rehearsal()[1], ranks.agree),
+                )
                 ended = state.step == state.plan.steps
-                if self.folder and (revised or ended or interrupt.asked or state.seconds - saved > self.settings.checkpoint_seconds):
-                    self.folder.save(state, weights, optimizer, best, self.equations.tensors() if self.equations else {})
-                    saved = clock.seconds
-                if interrupt.asked and not ended:
-                    kept = (
-                        f"saved in {self.folder.path}; the same arguments resume it"
-                        if self.folder
-                        else "nothing is saved without a run folder"
-                    )
-                    raise KeyboardInterrupt(f"stopped at step {state.step} of {state.plan.steps}: {kept}")
+                if self.keeps and (revised or ended or stop or state.seconds - saved > self.settings.checkpoint_seconds):
+                    self._save(state, stepper, weights, best)
+                    saved = ranks.agree(clock.seconds)
+                if stop and not ended:
+                    self._stop(state)
         if batches:
             batches.close()
         if best:
             self.model.operator.load_state_dict(best)
             state.validation = state.best
+        self.division.finish(self.model)
         return state
-
-    def step(self, optimizer: torch.optim.Optimizer, batch: Batch, segment: Segment, rate: float, number: int) -> float:
-        """One step of the optimiser; returns the loss."""
-        settings, device = self.settings, torch.device(self.settings.device)
-        seed = settings.seed * 1_000_003 + number
-        torch.manual_seed(seed)
-        fields, grid = coarsen([batch.a, batch.u], batch.grid, segment.stride)
-        if settings.augment:
-            fields = apply_symmetries(fields, settings.augment, grid, torch.Generator().manual_seed(seed))
-        a, u = (f.to(device, non_blocking=True) for f in fields)
-        self.model.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            terms = [rollout_loss(self.model, a, u, grid, self.loss)] if settings.labels else []
-        loss = terms[0] if self.equations is None else self._with_equations(self.equations, terms, number)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.operator.parameters(), DEFAULTS.clip)
-        value, slope = float(loss.detach()), float(norm)
-        if not (math.isfinite(value) and math.isfinite(slope)):
-            rows = ", ".join(map(str, batch.rows.tolist()))
-            what = f"{value} with gradient norm {slope} at step {number}, rows {rows} of data set {batch.group}"
-            hint = f"lower the learning rate (now {settings.learning_rate:g}), or look at these samples; the last checkpoint is kept"
-            raise TrainingError("training", "a finite loss and gradient", what, hint)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        return value
-
-    def _with_equations(self, equations: Equations, data: list[Tensor], number: int) -> Tensor:
-        """The loss on data, if any, and the weighted terms of the equations."""
-        errors = equations.errors(self.model, number)
-        values = errors.detach().cpu().double()
-        memory, rule = equations.memory, equations.weighting
-        weights = rule.weights(memory, values)
-        parameters = [p for p in self.model.operator.parameters() if p.requires_grad]
-
-        def slopes() -> tuple[float, Tensor]:
-            # Without data the first equation is what the others are measured by.
-            norms = [_gradient_norm(term, parameters) for term in (*(data or errors[:1]), *errors)]
-            return norms[0], torch.tensor(norms[1:], dtype=torch.float64)
-
-        equations.memory = rule.update(memory, values, number, slopes)
-        return sum(data, (weights.to(errors) * errors).sum())
 
     def validate(self, rows: int) -> float:
         """Mean relative error, one lead ahead, over ``rows`` evenly spaced held-out samples of each data set."""
@@ -173,31 +133,79 @@ class Trainer:
         device = torch.device(self.settings.device)
         self.model.eval()
         total, count = 0.0, 0
-        with torch.inference_mode():
+        with self.division.evaluation():
             for group, (pairs, size) in enumerate(zip(self.held_out.groups, self.held_out.batch, strict=True)):
                 chosen = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), rows)).astype(np.int64))
                 for part in np.split(chosen, range(size, len(chosen), size)):
                     batch = self.held_out.read(group, part, 1)
                     u = self.model(batch.a[:, 0].to(device), batch.grid)
-                    total += float(self.loss.per_sample(u, batch.u[:, 0].to(device), batch.grid).sum())
+                    error = float(self.loss.per_sample(u, batch.u[:, 0].to(device), batch.grid).sum())
+                    total += error if batch.part else 0.0
                     count += len(part)
-        return total / count
+        return self.division.ranks.totals(total)[0] / count
+
+    def _begin(self, state: State, stepper: Stepper, weights: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
+        """The state to begin with, and the best weights so far: those of the checkpoint, which the first rank reads for all."""
+        ranks, division = self.division.ranks, self.division
+        stored = ranks.broadcast(self.folder.load() if self.folder else None)
+        if stored is None:
+            return ranks.broadcast(state), {}
+        if set(stored.weights) != set(weights):
+            assert self.folder is not None
+            raise FileError(str(self.folder.checkpoint), "the weights of this operator", "other weights", "choose another run folder")
+        with torch.no_grad():
+            for name, value in weights.items():
+                division.fill(value, stored.weights[name])
+            best = {name: division.like(weights[name], value) for name, value in stored.best.items()}
+            stepper.restore(stored.optimizer)
+        if self.equations:
+            self.equations.restore(stored.equations)
+        state, now = stored.state, ranks.count
+        self.listener(replace(self._progress(state), message=f"resumed at step {state.step} of {state.plan.steps}"))
+        if state.ranks != now and state.step < state.plan.steps:
+            words = f"{now} process{'es' if now > 1 else ''} in place of {state.ranks}"
+            state.notes.append(f"{words} from step {state.step} on: from here sums are rounded in another order")
+            self.listener(replace(self._progress(state), message=state.notes[-1]))
+            state.ranks = now
+        return state, best
+
+    def _save(self, state: State, stepper: Stepper, weights: dict[str, Tensor], best: dict[str, Tensor]) -> None:
+        """Write a checkpoint: the first rank does, of tensors that all of them gather."""
+        whole = self.division.whole
+        optimizer = {k: whole(entries) for k, entries in stepper.optimizer.state_dict()["state"].items()}
+        remembered = self.equations.tensors() if self.equations else {}
+        checkpoint = Checkpoint(state, whole(weights), whole(best), optimizer, remembered)
+        if self.folder:
+            self.folder.save(checkpoint)
+
+    def _stop(self, state: State) -> None:
+        """Leave after Ctrl-C.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Always.
+        """
+        where = self.folder.path if self.folder else "the run folder"
+        kept = f"saved in {where}; the same arguments resume it" if self.keeps else "nothing is saved without a run folder"
+        raise KeyboardInterrupt(f"stopped at step {state.step} of {state.plan.steps}: {kept}")
 
     def _calibrate(self, state: State, budget: float, clock: Clock) -> None:
         rehearsal, step = self._rehearsal()
         validate = None if self.held_out is None else rehearsal.validate
-        known = len(state.notes)
+        known, agree = len(state.notes), self.division.ranks.agree
         if self.settings.device == "cpu":
-            choose_threads(state, budget, self.loader, step)
-        calibrate(state, budget, clock, self.loader, step, validate)
+            choose_threads(state, budget, self.loader, step, agree)
+        calibrate(state, budget, clock, self.loader, step, validate, agree)
         for note in state.notes[known:]:
             self.listener(replace(self._progress(state), message=note))
 
     def _rehearsal(self) -> tuple[Trainer, Callable[[Batch, Segment], float]]:
         """A trainer of a copy of the model, and steps with it: for measuring, so that it changes nothing."""
-        trainer = replace(self, model=copy.deepcopy(self.model), folder=None, equations=copy.deepcopy(self.equations))
-        optimizer = make_optimizer(trainer.model.operator, self.settings)
-        return trainer, lambda batch, segment: trainer.step(optimizer, batch, segment, 0.0, 0)
+        model, equations = self.division.spare(self.model, torch.device(self.settings.device)), copy.deepcopy(self.equations)
+        stepper = Stepper(model, self.loss, equations, self.settings, self.division)
+        trainer = replace(self, model=model, folder=None, keeps=False, equations=equations)
+        return trainer, lambda batch, segment: stepper.step(batch, segment, 0.0, 0)
 
     def _tell(self, state: State, meter: _Meter, rate: float, validated: bool, logged: bool) -> None:
         loss, speed = meter.read(state.seconds)
@@ -213,47 +221,6 @@ class Trainer:
         budget, mean = self.settings.budget, state.seconds / max(1, state.step)
         left = (state.plan.steps - state.step) * mean if budget is None else max(0.0, budget - state.seconds)
         return Progress(state.step, state.plan.steps, state.seconds, left, validation=state.validation)
-
-
-def rollout_loss(
-    model: Surrogate,
-    a: Float[Tensor, "batch lead inputs *space"],
-    u: Float[Tensor, "batch lead outputs *space"],
-    grid: Grid,
-    loss: RelativeNorm,
-) -> Float[Tensor, ""]:
-    """Mean loss over the leads of a roll-out from ``a[:, 0]``, differentiated through all of it.
-
-    Each prediction becomes the next input; inputs that are not predicted (forcings) come from the data.
-    """
-    names = [v.name for v in model.inputs]
-    shared = [(k, names.index(v.name)) for k, v in enumerate(model.outputs) if v.name in names]
-    state, total = a[:, 0], torch.zeros((), device=a.device)
-    for lead in range(a.shape[1]):
-        prediction = model(state, grid).float()
-        total = total + loss(prediction, u[:, lead], grid)
-        if lead + 1 < a.shape[1]:
-            channels = list(a[:, lead + 1].unbind(1))
-            for k, place in shared:
-                channels[place] = prediction[:, k]
-            state = torch.stack(channels, 1)
-    return total / a.shape[1]
-
-
-def make_optimizer(operator: torch.nn.Module, settings: Settings) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019); biases and other vectors are not decayed."""
-    parameters = [p for p in operator.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    # Fused: 3 ms instead of 15 for 2.8 million parameters on one core, out of some hundred for a step.
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, betas=DEFAULTS.betas, fused=True)
-
-
-def _gradient_norm(term: Tensor, parameters: list[torch.nn.Parameter]) -> float:
-    slopes = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-    return math.sqrt(sum(float(slope.square().sum()) for slope in slopes if slope is not None))
 
 
 @dataclass

@@ -36,6 +36,7 @@ def calibrate(
     loader: Loader,
     step: Callable[[Batch, Segment], object],
     validate: Callable[[int], object] | None,
+    agree: Callable[[float], float],
 ) -> None:
     """Measure the cost of validation and of the kinds of steps not known yet, and give ``state.plan`` its steps.
 
@@ -45,21 +46,26 @@ def calibrate(
     ----------
     step, validate
         Take one step, or validate on so many rows, with a copy of the model.
+    agree
+        The first rank's reading of a clock, on every rank: what is decided by it is then decided alike.
     """
     if validate is not None:
-        _plan_validation(state, budget, max(loader.batch), validate)
+        _plan_validation(state, budget, max(loader.batch), validate, agree)
     for segment in state.plan.segments:
         kind = (segment.stride, segment.unroll)
         if kind not in state.costs:
-            state.costs[kind] = _cost(segment, budget, loader, step)
-    left = budget - clock.seconds - state.validations * state.validation_seconds
+            state.costs[kind] = _cost(segment, budget, loader, step, agree)
+    used = agree(clock.seconds)
+    left = budget - used - state.validations * state.validation_seconds
     state.plan = state.plan.timed(max(left, 0.0), state.costs)
-    state.mark = (0, clock.seconds)
+    state.mark = (0, used)
     costs = ", ".join(f"{cost * 1e3:.3g} ms (stride {s}, unroll {u})" for (s, u), cost in state.costs.items())
     state.notes.append(f"budget of {budget:g} s planned as {state.plan.steps} steps; measured cost of a step: {costs}")
 
 
-def choose_threads(state: State, budget: float, loader: Loader, step: Callable[[Batch, Segment], object]) -> None:
+def choose_threads(
+    state: State, budget: float, loader: Loader, step: Callable[[Batch, Segment], object], agree: Callable[[float], float]
+) -> None:
     """Keep all of torch's threads or one, whichever takes a step faster now, and say so.
 
     Threads wait for each other at every product. On a machine that others use as well the slowest decides, and two threads on
@@ -70,7 +76,7 @@ def choose_threads(state: State, budget: float, loader: Loader, step: Callable[[
         return
     for threads in (most, 1):
         torch.set_num_threads(threads)
-        costs[threads] = _cost(first, budget, loader, step)
+        costs[threads] = _cost(first, budget, loader, step, agree)
     state.threads = most if costs[most] < costs[1] else 1
     torch.set_num_threads(state.threads)
     state.costs = {kind: cost * costs[state.threads] / costs[most] for kind, cost in state.costs.items()}
@@ -79,7 +85,9 @@ def choose_threads(state: State, budget: float, loader: Loader, step: Callable[[
     state.notes.append(f"{state.threads} of {most} threads: {measured}")
 
 
-def _cost(segment: Segment, budget: float, loader: Loader, step: Callable[[Batch, Segment], object]) -> float:
+def _cost(
+    segment: Segment, budget: float, loader: Loader, step: Callable[[Batch, Segment], object], agree: Callable[[float], float]
+) -> float:
     """Median seconds of a step, averaged over the data sets by their share of the batches."""
     draws = loader.epoch(0, segment.unroll)
     cost = 0.0
@@ -88,21 +96,20 @@ def _cost(segment: Segment, budget: float, loader: Loader, step: Callable[[Batch
         if rows is None:
             continue
         times: list[float] = []
-        begin = time.perf_counter()
-        while len(times) <= _TRIALS and (len(times) < 2 or time.perf_counter() - begin < _SHARE * budget):
+        while len(times) <= _TRIALS and (len(times) < 2 or sum(times) < _SHARE * budget):
             start = time.perf_counter()
             step(loader.read(group, rows, segment.unroll), segment)
-            times.append(time.perf_counter() - start)
+            times.append(agree(time.perf_counter() - start))
         cost += share * sorted(times[1:])[(len(times) - 1) // 2]  # the first call also sets up kernels and caches
     return cost
 
 
-def _plan_validation(state: State, budget: float, rows: int, validate: Callable[[int], object]) -> None:
+def _plan_validation(state: State, budget: float, rows: int, validate: Callable[[int], object], agree: Callable[[float], float]) -> None:
     """Rows and number of validations so that all of them take about a twentieth of the budget."""
     validate(rows)
     start = time.perf_counter()
     validate(rows)
-    cost = (time.perf_counter() - start) / rows
+    cost = agree(time.perf_counter() - start) / rows
     state.validation_rows = int(min(state.validation_rows, max(rows, _VALIDATION_SHARE / 2 * budget / cost)))
     state.validation_seconds = cost * state.validation_rows
     state.validations = max(1, min(state.validations, int(_VALIDATION_SHARE * budget / state.validation_seconds)))

@@ -28,6 +28,7 @@ from anygrid.numerics.seeds import sample_generator, sample_seed
 from anygrid.problems.base import Problem
 from anygrid.surrogate import snap
 from anygrid.training.losses import RelativeNorm
+from anygrid.training.ranks import ALONE, Ranks
 from anygrid.training.symmetries import Symmetry, apply_symmetries
 from anygrid.training.weighting import AugmentedLagrangian, Weighting
 
@@ -89,14 +90,25 @@ class Equations:
         Of the training.
     symmetries
         Of the problem: inputs of a steady one are transformed at random.
+    ranks
+        Processes that the inputs of a step are divided over: all draw the same, and each works on its ``share``.
     """
 
-    def __init__(self, physics: Physics, loss: RelativeNorm, seed: int, device: torch.device, symmetries: Sequence[Symmetry] = ()) -> None:
+    def __init__(
+        self,
+        physics: Physics,
+        loss: RelativeNorm,
+        seed: int,
+        device: torch.device,
+        symmetries: Sequence[Symmetry] = (),
+        ranks: Ranks = ALONE,
+    ) -> None:
         assert physics.resolution is not None
         assert physics.batch is not None
         self.problem, self.batch, self.weighting = physics.problem, physics.batch, physics.weighting
         self.grid: Grid = physics.problem.grid(physics.resolution)
         self.loss, self.seed, self.device, self.symmetries = loss, seed, device, symmetries
+        self.ranks, self.share = ranks, ranks.rows(self.batch)
         self.memory = self.weighting.start(len(self.problem.outputs))
         self.drawn = 0
         inputs = [v.name for v in self.problem.inputs]
@@ -113,14 +125,15 @@ class Equations:
         return bool(self._state)
 
     def errors(self, model: Map, step: int) -> Float[Tensor, " constraint"]:
-        """Estimated relative error of each output, mean over the inputs of this step."""
-        rows, a = self._inputs(step)
-        a = a.to(self.device)
+        """Estimated relative error of each output, mean over this rank's share of the inputs of this step."""
+        rows, inputs = self._inputs(step)
+        a = inputs[self.share.rows].to(self.device)
         u = model(a, self.grid).float()
         delta = self.problem.correction(a, u, self.grid)
         each = self.loss.by_channel(delta, u.detach(), self.grid)
         if self.evolution:
-            self._continue(rows, a, u.detach(), each.detach().square().sum(1).sqrt())
+            sizes = each.detach().square().sum(1).sqrt()
+            self._continue(rows, inputs, *(self.ranks.joined(part, self.share, self.batch) for part in (u.detach(), sizes)))
         return each.mean(0)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -149,9 +162,9 @@ class Equations:
         """Put predictions in the place of their inputs; begin anew what is at its end or astray."""
         following = a.clone()
         following[:, self._state] = u
-        self._pool[rows] = following.cpu()
+        self._pool[rows] = following
         self._ages[rows] += 1
-        astray = ~(error.cpu() < _ASTRAY)  # true for nan
+        astray = ~(error < _ASTRAY)  # true for nan
         done = rows[astray | (self._ages[rows] >= self.problem.steps)]
         if len(done):
             self._pool[done], self._ages[done] = self._fresh(len(done)), 0

@@ -11,13 +11,16 @@ from torch import nn
 from anygrid.surrogate import Surrogate
 from anygrid.training.checkpoints import State
 from anygrid.training.data import TrainingData
+from anygrid.training.parallel import Division
 from anygrid.training.physics import Equations
 from anygrid.training.settings import DEFAULTS, Settings
 
 __all__ = ["inferred", "record"]
 
 
-def inferred(settings: Settings, found: TrainingData, module: nn.Module, equations: Equations | None, *, default_length: bool) -> list[str]:
+def inferred(
+    settings: Settings, found: TrainingData, module: nn.Module, equations: Equations | None, division: Division, *, default_length: bool
+) -> list[str]:
     """Sentences on what the data and the defaults decided."""
     first = found.reference
     counts = [f"{len(p)} samples on {'x'.join(map(str, p.grid.shape))}" for p in found.groups]
@@ -37,7 +40,18 @@ def inferred(settings: Settings, found: TrainingData, module: nn.Module, equatio
     said.append(f"operator {settings.operator} with {sum(p.numel() for p in module.parameters()):,} parameters")
     batch = ", ".join(str(n) for n in dict.fromkeys(settings.batch))
     said.append(f"batch {batch}, device {settings.device}, {settings.precision}")
+    if not division.ranks.alone:
+        said.append(_ranks(settings.batch, division))
     return said
+
+
+def _ranks(batch: tuple[int, ...], division: Division) -> str:
+    """What each process does, in words."""
+    count = division.ranks.count
+    most, least = -(-max(batch) // count), min(batch) // count
+    each = f"{least} to {most}" if most > least else f"{most}"
+    idle = f"; {count - min(batch)} have nothing to do: a larger batch would use them" if least == 0 else ""
+    return f"{count} processes, {division.name}: {each} samples of a batch in each{idle}"
 
 
 def _imposed(imposed: Mapping[str, Any]) -> str:
@@ -68,4 +82,5 @@ def record(settings: Settings, state: State, said: list[str], model: Surrogate, 
         "parameters": sum(p.numel() for p in model.operator.parameters()),
         "torch": torch.__version__,
         "threads": state.threads,
+        "ranks": state.ranks,
     }

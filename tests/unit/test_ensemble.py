@@ -241,11 +241,10 @@ def test_what_cannot_be_an_ensemble_is_refused(tmp_path):
     (tmp_path / "other.zarr").mkdir()
     with pytest.raises(FileError, match="a free path"):
         run(3, out=tmp_path / "other.zarr")
-    names, two = (U, Variable("u_mean")), wave().assign(u_mean=("x", np.zeros(16, "f4")))
+    both = {"inputs": (U, Variable("u_mean")), "outputs": (U, Variable("u_mean")), "member_dim": "sample", "domain": CIRCLE, "workers": 0}
+    two = wave(sample=2).assign(u_mean=("x", np.zeros(16, "f4")))
     with pytest.raises(UsageError, match="names that do not meet"):
-        ensemble(
-            lambda a, _: a, two, 1, 2, inputs=names, outputs=names, perturbation=Perturbation((0.1, 0.1), 0.1), domain=CIRCLE, workers=0
-        )
+        ensemble(lambda a, _: a, two, 1, 2, keep=Keep(members=range(1)), **both)
 
 
 def test_a_member_that_blows_up_is_named(tmp_path):

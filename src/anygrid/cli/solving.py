@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anygrid.cli import describe, names
+from anygrid.cli.ensembles import hands
 from anygrid.cli.output import check_writable, disk_errors
 from anygrid.cli.talk import Talk, clock
 from anygrid.errors import UsageError
@@ -73,11 +73,8 @@ def generate(
     anygrid generate darcy -n 1200 --resolution 421 --store-resolution 85 \\
                 -o darcy.zarr
     """
-    from anygrid.io.cluster import connect
     from anygrid.io.store import generate as make
 
-    if scheduler is not None and workers is not None:
-        raise UsageError("--scheduler", "the workers of the cluster", f"--workers {workers} as well", "leave --workers out")
     chosen = names.make_problem(problem, settings or [])
     if output.suffix != ".zarr":
         raise UsageError(
@@ -92,7 +89,7 @@ def generate(
         seconds = so_far
         talk.solved(done, total, so_far)
 
-    with talk.work(), disk_errors(output), nullcontext() if scheduler is None else connect(scheduler) as cluster:
+    with talk.work(), disk_errors(output), hands(workers, scheduler) as cluster:
         make(
             chosen,
             n,

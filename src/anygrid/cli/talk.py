@@ -79,6 +79,12 @@ class Talk:
         left = (total - done) * seconds / done if done else math.nan
         self._show("forecasting", done, total, f"step {done}/{total}, {clock(left)} left", done == total)
 
+    def members(self, done: int, total: int, seconds: float) -> None:
+        """Progress of an ensemble: members done, each from every start."""
+        rate = done / seconds if seconds > 0 else 0.0
+        left = (total - done) / rate if rate > 0 else math.nan
+        self._show("forecasting", done, total, f"{done}/{total} members, {rate:.3g}/s, {clock(left)} left", done == total)
+
     def stage(self, text: str) -> None:
         """One step of a longer job, such as an evaluation: replaces the line before on a terminal."""
         self._show("evaluating", 0, 0, text, False)

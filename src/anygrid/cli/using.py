@@ -113,6 +113,17 @@ def forecast(
     truth: Annotated[list[str] | None, typer.Option(help="The truth, for the skill by lead.")] = None,
     train: Annotated[list[str] | None, typer.Option(help="Data for the climatology; default: the truth, which flatters it.")] = None,
     train_select: Annotated[list[str] | None, typer.Option(help="The part of --train to use.")] = None,
+    members: Annotated[int | None, typer.Option(help="Forecast an ensemble of so many members.")] = None,
+    perturb: Annotated[
+        float | None, typer.Option(help="Random fields on each member's start, in standard deviations of the training.")
+    ] = None,
+    length: Annotated[float | None, typer.Option(help="Their correlation length; default: a tenth of the domain, 10 degrees.")] = None,
+    member_dim: Annotated[str | None, typer.Option(help="The dimension of the initial data that counts members.")] = None,
+    seed: Annotated[int, typer.Option(help="A member is a function of the seed and its number alone.")] = 0,
+    keep: Annotated[str, typer.Option(help="Statistics: mean,std,min,max,quantiles(0.1,0.9),above(NAME=VALUE).")] = "mean,std",
+    keep_members: Annotated[str | None, typer.Option(help="Members to keep themselves: 0:10.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Ensembles: processes, one thread each; default: one a processor.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Forecast on a Dask cluster: tcp://HOST:8786, to a NAME.zarr that it sees.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the skill as JSON.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
@@ -121,7 +132,10 @@ def forecast(
     \b
     anygrid forecast sst.anygrid sst.nc --select time=2005-12 --steps 12 \\
                 -o forecast.zarr --truth sst.nc
+    anygrid forecast sst.anygrid sst.nc --steps 12 --members 1000 \\
+                --perturb 0.01 --keep "mean,std,quantiles(0.1,0.9)" -o ens.zarr
     """
+    from anygrid.cli import ensembles
     from anygrid.cli.skill import climatology_for, skill_rows, time_of
     from anygrid.forecast import forecast as roll
     from anygrid.surrogate import read_surrogate
@@ -139,28 +153,50 @@ def forecast(
         )
     if held_out and check is None:
         raise UsageError("--held-out", "a quantile to find in these data", "none", "add --check 0.95")
+    asked = ensembles.Asked(members, member_dim, perturb, length, seed, keep, keep_members, workers, scheduler)
+    if asked.anything and check is not None:
+        raise UsageError("--check", "one forecast in this process", "an ensemble, or other processes", "leave it out")
+    if asked.many and truth:
+        raise UsageError("--truth", "one forecast, without members", "an ensemble", "leave it out: skill is that of single forecasts")
     hybrid = None if check is None else _hybrid(model, check, held_out)
     data = opened(tuple(initial), tuple(select or ()))
     right = opened(tuple(truth), ()) if truth else None
     clock = None if right is None else time_of(right, [v.name for v in model.outputs])
     talk = Talk()
+    forced = opened(tuple(forcings), ()) if forcings else None
+    known = None if right is None or clock is None else right[clock]
     with talk.work():
-        found = roll(
-            hybrid or model,
-            data,
-            steps,
-            inputs=model.inputs,
-            outputs=model.outputs,
-            dt=model.dt,
-            domain=model.grid,
-            start=start,  # type: ignore[arg-type]
-            every=every,
-            forcings=opened(tuple(forcings), ()) if forcings else None,
-            known_times=None if right is None or clock is None else right[clock],
-            out=output if store else None,
-            overwrite=overwrite,
-            progress=talk.rolled,
-        )
+        if asked.anything:
+            found = ensembles.carry_out(
+                model,
+                data,
+                steps,
+                asked,
+                start=start,
+                every=every,
+                forcings=forced,
+                known_times=known,
+                out=output if store else None,
+                overwrite=overwrite,
+                progress=talk.members,
+            )
+        else:
+            found = roll(
+                hybrid or model,
+                data,
+                steps,
+                inputs=model.inputs,
+                outputs=model.outputs,
+                dt=model.dt,
+                domain=model.grid,
+                start=start,  # type: ignore[arg-type]
+                every=every,
+                forcings=forced,
+                known_times=known,
+                out=output if store else None,
+                overwrite=overwrite,
+                progress=talk.rolled,
+            )
     if not store:
         write_dataset(found, output, overwrite)
     if hybrid is not None:

@@ -38,8 +38,11 @@ class Forcings:
     rows: np.ndarray | None
     start: Start
 
-    def into(self, a: Tensor, step: int) -> None:
-        """Overwrite the forced channels of the inputs ``a`` with their values at the beginning of ``step``."""
+    def into(self, a: Tensor, step: int, rows: slice = slice(None)) -> None:
+        """Overwrite the forced channels of the inputs ``a`` with their values at the beginning of ``step``.
+
+        ``a`` holds the states of ``rows``, all of them once or several times over (members).
+        """
         if self.data is None or self.layout is None:
             return
         data, time = self.data, self.layout.time
@@ -49,8 +52,8 @@ class Forcings:
         dims = (*self.start.layout.samples, "start")
         sizes = [self.start.data.sizes[d] for d in dims[:-1]] + [self.start.starts]
         own = [data.sizes.get(d, 1) for d in dims[:-1]] + [self.start.starts if time is not None else 1]
-        full = values.reshape(*own, *values.shape[1:]).expand(*sizes, *values.shape[1:])
-        a[:, list(self.channels)] = full.reshape(a.shape[0], *values.shape[1:])
+        full = values.reshape(*own, *values.shape[1:]).expand(*sizes, *values.shape[1:]).reshape(-1, *values.shape[1:])[rows]
+        a[:, list(self.channels)] = full.repeat(len(a) // len(full), *(1,) * (full.ndim - 1))
 
 
 def held_in(forcings: xr.Dataset | None, inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anygrid.errors import DataError, UsageError
 from anygrid.fields import Variable
+from anygrid.forecast.advance import Roller, largest
 from anygrid.forecast.archive import Archive, insert_lead
 from anygrid.forecast.calendar import Step
 from anygrid.forecast.forcing import Forcings, find_forcings, held_in
@@ -26,10 +27,7 @@ from anygrid.grid import Grid
 from anygrid.io.working import WorkingFolder, disk_error
 from anygrid.maps import Map
 
-__all__ = ["ForecastError", "forecast"]
-
-_VALUES = 1 << 21  # field values in one call of the map: bounds memory, and fixes the batches, on which rounding may depend
-_EXPLODED = 1e8  # times the largest initial value: no physics, and float32 ends at 3e38
+__all__ = ["ForecastError", "digest", "forecast", "forecast_attributes"]
 
 Progress = Callable[[int, int, float], None]
 
@@ -111,18 +109,18 @@ def forecast(
     held = held_in(forcings, inputs, outputs)
     begin = find_start(initial, inputs, outputs, held, domain, start)
     forced = find_forcings(forcings, begin, inputs, held, step, steps)
-    roller = _Roller(map_, begin, forced, tuple(inputs), tuple(outputs))
+    roller = _roller(map_, begin, forced, inputs, outputs)
     first = roller.step(roller.initial(), 0)
     counts = range(every, steps + 1, every)
     lead, coordinates = lead_coordinates(begin, step, counts, () if known_times is None else tuple(known_times.values))
     order = begin.order()
     frame = begin.frame(torch.zeros(first.shape), outputs)
-    frame.attrs = _attributes(begin, forced, step, tuple(inputs), steps)
+    frame.attrs = forecast_attributes(begin, forced, step, tuple(inputs), steps)
     template = insert_lead(begin.named(frame), lead, len(begin.leading), coordinates)
     folder = None
     if out is not None:
         request = {"kind": "forecast", "steps": steps, "every": every, "dt": f"{step.amount:g} {step.unit}", "start": start}
-        request |= {"outputs": [v.name for v in outputs], "initial": _digest(roller.initial()), "first step": _digest(first)}
+        request |= {"outputs": [v.name for v in outputs], "initial": digest(roller.initial()), "first step": digest(first)}
         folder = WorkingFolder(Path(out), request, overwrite=overwrite)
         if folder.finished():
             return _refuse_stopped(xr.open_zarr(out))
@@ -145,45 +143,12 @@ def forecast(
         raise disk_error(error, Path(str(out)), "the leads before it") from error
 
 
-class _Roller:
-    """The map on batches of rows, with the state and the forcings put into its inputs."""
-
-    def __init__(self, map_: Map, begin: Start, forced: Forcings, inputs: tuple[Variable, ...], outputs: tuple[Variable, ...]) -> None:
-        self.map, self.begin, self.forced = map_, begin, forced
-        names = [v.name for v in inputs]
-        self.state_channels = [names.index(v.name) for v in outputs]
-        here = [v for v in inputs if v.name in begin.data.data_vars]
-        rows = begin.tensor(here)
-        self.a = torch.zeros(rows.shape[0], len(inputs), *begin.found.shape)
-        self.a[:, [names.index(v.name) for v in here]] = rows
-        self.limit = _EXPLODED * self.initial().abs().amax(dim=(0, *range(2, rows.ndim)))
-        self.rows_at_once = max(1, _VALUES // (begin.found.size * max(len(inputs), len(outputs))))
-
-    def initial(self) -> Tensor:
-        """State at the start."""
-        return self.a[:, self.state_channels]
-
-    def step(self, state: Tensor, number: int) -> Tensor:
-        """State one step later; ``number`` steps have been done."""
-        a = self.a.clone()
-        a[:, self.state_channels] = state
-        self.forced.into(a, number)
-        with torch.no_grad():
-            parts = [self.map(part, self.begin.grid).detach().to("cpu", torch.float32) for part in a.split(self.rows_at_once)]
-        return torch.cat(parts)
-
-    def trouble(self, state: Tensor) -> str:
-        """What is wrong with a state; empty when nothing is."""
-        bad = ~torch.isfinite(state)
-        what = "values that are not finite"
-        if not bad.any():
-            limit = self.limit.view(1, -1, *(1,) * (state.ndim - 2))
-            bad, what = (state.abs() > limit) & (limit > 0), "values that exploded"
-        if not bad.any():
-            return ""
-        rows = bad.flatten(1).any(1)
-        where = "" if len(rows) == 1 else f" in {int(rows.sum())} of {len(rows)} rows, the first {int(rows.int().argmax())}"
-        return f"{what}{where}"
+def _roller(map_: Map, begin: Start, forced: Forcings, inputs: Sequence[Variable], outputs: Sequence[Variable]) -> Roller:
+    """The map with the inputs of a start."""
+    names = [v.name for v in inputs]
+    channels = [names.index(v.name) for v in outputs]
+    a = begin.inputs(inputs)
+    return Roller(map_, begin.grid, a, channels, forced.into, largest(a[:, channels]))
 
 
 class _Memory:
@@ -215,7 +180,7 @@ class _Memory:
         return short.assign({n: (short[n].dims, v, short[n].attrs) for n, v in values.items()})
 
 
-def _states(roller: _Roller, state: Tensor, done: int, steps: int) -> Iterator[tuple[int, Tensor]]:
+def _states(roller: Roller, state: Tensor, done: int, steps: int) -> Iterator[tuple[int, Tensor]]:
     yield done, state
     for number in range(done, steps):
         state = roller.step(state, number)
@@ -261,7 +226,8 @@ def _stopped(text: str, done: xr.Dataset | None) -> ForecastError:
     return error
 
 
-def _attributes(begin: Start, forced: Forcings, step: Step, inputs: tuple[Variable, ...], steps: int) -> dict[str, Any]:
+def forecast_attributes(begin: Start, forced: Forcings, step: Step, inputs: tuple[Variable, ...], steps: int) -> dict[str, Any]:
+    """Attributes that say how a forecast was made."""
     given = {v.name for v in forced.variables}
     held = [v.name for v in inputs if v.name not in begin.state_names | given]
     attrs: dict[str, Any] = {"Conventions": "CF-1.11", "title": f"forecast of {', '.join(sorted(begin.state_names))}"}
@@ -269,5 +235,6 @@ def _attributes(begin: Start, forced: Forcings, step: Step, inputs: tuple[Variab
     return attrs | ({"held_inputs": ", ".join(held)} if held else {}) | ({"forcings": ", ".join(sorted(given))} if given else {})
 
 
-def _digest(u: Tensor) -> str:
+def digest(u: Tensor) -> str:
+    """A short fingerprint of the values of a tensor."""
     return hashlib.sha256(u.contiguous().numpy().tobytes() + str(tuple(u.shape)).encode()).hexdigest()[:16]

@@ -71,6 +71,15 @@ class Start:
         """Values at the start, one row for each sample and starting time."""
         return to_tensor(self.data, variables, self.layout, self.found)
 
+    def inputs(self, inputs: Sequence[Variable]) -> Float32[Tensor, "rows channel *space"]:
+        """All inputs at the start; 0 where the forcings hold one."""
+        names = [v.name for v in inputs]
+        here = [v for v in inputs if v.name in self.data.data_vars]
+        rows = self.tensor(here)
+        a = torch.zeros(rows.shape[0], len(names), *self.found.shape)
+        a[:, [names.index(v.name) for v in here]] = rows
+        return a
+
     def frame(self, u: Tensor, outputs: Sequence[Variable]) -> xr.Dataset:
         """Data set of one lead, in the orientation and with the coordinates of the initial data."""
         leading: dict[str, Any] = {d: coordinate(self.data, d) for d in self.leading}

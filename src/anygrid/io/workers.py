@@ -24,7 +24,7 @@ import torch
 
 from anygrid.errors import AnygridError
 
-__all__ = ["available_cpus", "run"]
+__all__ = ["available_cpus", "one_thread", "run"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -63,7 +63,7 @@ def run(job: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> G
         When a worker dies. Errors of the job itself are raised as they are, with the worker's traceback as a note.
     """
     if workers == 0 or not _portable(job):
-        with _one_thread():
+        with one_thread():
             for task in tasks:
                 yield task, job(task)
         return
@@ -154,7 +154,8 @@ def _portable(job: object) -> bool:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as workers do: sums are rounded in the order of the threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

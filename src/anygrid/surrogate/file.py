@@ -12,6 +12,7 @@ import inspect
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +35,16 @@ from anygrid.surrogate.seen import Seen
 if TYPE_CHECKING:
     from typing import NoReturn
 
-__all__ = ["FORMAT_VERSION", "read_surrogate", "read_tensors", "write_atomically", "write_surrogate", "write_tensors"]
+__all__ = [
+    "FORMAT_VERSION",
+    "read_surrogate",
+    "read_tensors",
+    "surrogate_bytes",
+    "surrogate_of_bytes",
+    "write_atomically",
+    "write_surrogate",
+    "write_tensors",
+]
 
 FORMAT_VERSION = 1
 _FORMAT = "anygrid surrogate"
@@ -113,6 +123,23 @@ def read_surrogate(path: str | Path, operators: Sequence[type[nn.Module]] | None
             where, "a header that describes a surrogate", f"{type(error).__name__}: {error}", "the file was not written by anygrid", error
         )
     return surrogate.eval()
+
+
+def surrogate_bytes(surrogate: Surrogate) -> bytes:
+    """What :func:`write_surrogate` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_surrogate(surrogate, Path(folder) / "s.anygrid")
+        return (Path(folder) / "s.anygrid").read_bytes()
+
+
+def surrogate_of_bytes(contents: bytes, operator: type[nn.Module], problem: Problem | None) -> Surrogate:
+    """Inverse of :func:`surrogate_bytes`, in evaluation mode; the equation is given beside them, for the file knows only built-in ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.anygrid"
+        path.write_bytes(contents)
+        surrogate = read_surrogate(path, [operator])
+    surrogate.problem = problem
+    return surrogate
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, version: int, header: Mapping[str, Any]) -> None:

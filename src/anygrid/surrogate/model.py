@@ -8,6 +8,7 @@ with the mean and standard deviation of each channel over the training data.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,6 +179,19 @@ class Surrogate(nn.Module):
         from anygrid.surrogate.file import read_surrogate
 
         return read_surrogate(path, operators)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process a surrogate travels as the bytes of its file, beside its operator's class and its equation."""
+        from anygrid.surrogate.file import surrogate_bytes, surrogate_of_bytes
+
+        return surrogate_of_bytes, (surrogate_bytes(self), type(self.operator), self.problem)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Surrogate:
+        # Where it is and as it is: not by way of the file, which knows no device.
+        twin = Surrogate.__new__(Surrogate)
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
 
 
 def equation_of(surrogate: Surrogate, where: str) -> Problem:

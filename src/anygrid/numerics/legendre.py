@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from anygrid.errors import GridError, UsageError
 from anygrid.grid import Sphere
 
-__all__ = ["Kind", "Latitudes", "latitude_family", "latitude_nodes", "latitude_quadrature", "legendre_functions", "legendre_table"]
+__all__ = [
+    "Kind",
+    "Latitudes",
+    "has_quadrature",
+    "latitude_family",
+    "latitude_nodes",
+    "latitude_quadrature",
+    "legendre_functions",
+    "legendre_table",
+]
 
 Latitudes = Literal["gauss", "cells", "poles"]
 Kind = Literal["value", "zonal", "meridional"]
@@ -82,14 +91,28 @@ def latitude_quadrature(grid: Sphere) -> tuple[NDArray[np.float64], NDArray[np.f
     return np.cos(colatitude[::-1]), weights
 
 
-def latitude_nodes(grid: Sphere, *, north: bool) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Sine, cosine and quadrature weight of all latitudes, or of those from the equator (included when ``nlat`` is odd) ``north``."""
-    sines, weights = latitude_quadrature(grid)
-    if grid.lat.size % 2:
-        sines[grid.lat.size // 2] = 0.0  # odd functions vanish there exactly
-    start = grid.lat.size // 2 if north else 0
-    mu = sines[start:]
-    return mu, np.sqrt((1 - mu) * (1 + mu)), weights[start:]
+def has_quadrature(grid: Sphere) -> bool:
+    """Whether fields on this grid can be analysed: global, with one of the three kinds of latitude."""
+    try:
+        latitude_family(grid)
+    except GridError:
+        return False
+    return True
+
+
+def latitude_nodes(grid: Sphere, *, north: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sine and cosine of all latitudes, or of those from the equator (included when ``nlat`` is odd) ``north``.
+
+    Of any grid: a quadrature is only needed for analysis.
+    """
+    if has_quadrature(grid):
+        mu = latitude_quadrature(grid)[0]
+        if grid.lat.size % 2:
+            mu[grid.lat.size // 2] = 0.0  # odd functions vanish there exactly
+        mu = mu[grid.lat.size // 2 if north else 0 :]
+        return mu, np.sqrt((1 - mu) * (1 + mu))
+    latitude = np.deg2rad(grid.lat.coordinates())
+    return np.sin(latitude), np.cos(latitude)
 
 
 def legendre_functions(

@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from anygrid.grid import Sphere
-from anygrid.numerics.legendre import Kind, latitude_nodes, legendre_table
-from anygrid.numerics.longitude_waves import FOLDED, differentiable, longitudes
+from anygrid.numerics.legendre import Kind, latitude_nodes, latitude_quadrature, legendre_table
+from anygrid.numerics.longitude_waves import differentiable, is_folded, longitudes
 
 __all__ = ["Tables", "project", "sum_up", "tables"]
 
@@ -60,10 +60,11 @@ def tables(grid: Sphere, degree: int, kind: Kind, weighted: bool, dtype: torch.d
     Raises
     ------
     GridError
-        For latitudes without an exact quadrature.
+        For weights on latitudes without an exact quadrature.
     """
-    folded = degree >= FOLDED
-    sine, cosine, weight = latitude_nodes(grid, north=folded)
+    folded = is_folded(grid, degree)
+    sine, cosine = latitude_nodes(grid, north=folded)
+    weight = latitude_quadrature(grid)[1][-len(sine) :] if weighted else np.ones(len(sine))
     size, blocks = _block_size(degree) if folded else degree + 1, []
     for first in range(0, degree + 1, size):
         stop = min(first + size, degree + 1)
@@ -139,5 +140,5 @@ def sum_up(c: Float[Tensor, "order degree wide"], grid: Sphere, kind: Kind) -> F
     """Waves on the rows of the grid: the sum of functions of latitude."""
     degree = c.shape[0] - 1
     t = tables(grid, degree, kind, False, c.dtype, c.device)
-    orders = longitudes(grid, degree, c.dtype, c.device).orders
+    orders = len(longitudes(grid, degree, c.dtype, c.device).once)
     return _SumUp.apply(c, t, orders) if differentiable(c) else _sum_up(c, t, orders)

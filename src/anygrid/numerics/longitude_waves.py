@@ -9,6 +9,8 @@ Waves are ``(wave, parity, latitude, field, 2)``, real part first, as :mod:`anyg
 which the wave number (order) is a batch, and field with both parts one wide dimension. From degree 64 on latitudes are folded into sums and
 differences of north and south (two parities), which halves the products; below, the folding itself would cost more than they do.
 
+On windows and uneven longitudes, which are only ever written to, a matrix product takes the place of the FFT.
+
 An FFT and one rearrangement at every size: ``benchmarks/results/sphere.json`` has the matrix product beside it (``longitudes``).
 """
 
@@ -24,9 +26,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from anygrid.grid import Sphere
-from anygrid.numerics.legendre import latitude_family
+from anygrid.numerics.legendre import has_quadrature
 
-__all__ = ["FOLDED", "Longitudes", "differentiable", "from_waves", "longitudes", "to_waves"]
+__all__ = ["FOLDED", "Longitudes", "differentiable", "from_waves", "is_folded", "longitudes", "to_waves"]
 
 FOLDED = 64  # degree from which on half the products are worth the sums and differences
 
@@ -39,36 +41,41 @@ class Longitudes:
     nlon: int
     folded: bool
     stride: int  # above 1 where the grid is too coarse for the waves
-    phase: Tensor | None  # exp(-i m first longitude), (order, 1), where that is not 0
-    once: Tensor  # how often a wave counts in a real field: 1 for order 0, else 2; (order, 1, 1, 1, 1)
-
-    @property
-    def orders(self) -> int:
-        """Waves of the FFT, among them those above the truncation."""
-        return self.stride * self.nlon // 2 + 1
+    phase: Tensor | None  # exp(-i m first longitude), (wave, 1), where that is not 0
+    once: Tensor  # how often a wave counts in a real field: 1 for wave number 0, else 2; (wave, 1, 1, 1, 1)
+    matrix: Tensor | None  # (wave 2, nlon), cos and -sin, where there is no FFT
 
 
 @lru_cache(maxsize=64)
 def longitudes(grid: Sphere, degree: int, dtype: torch.dtype, device: torch.device) -> Longitudes:
     """How the longitudes of a grid carry waves up to ``degree``."""
-    latitude_family(grid)
     nlat, nlon = grid.shape
-    stride = -(-(2 * degree + 1) // nlon)
-    orders = stride * nlon // 2 + 1
-    first = np.deg2rad(grid.lon.coordinates()[0])
+    x = np.deg2rad(grid.lon.coordinates())
+    even = has_quadrature(grid)
+    stride = -(-(2 * degree + 1) // nlon) if even else 1
+    waves = np.arange(stride * nlon // 2 + 1 if even else degree + 1)
     with torch.inference_mode(False):
-        phase = None
-        if first != 0:
-            angle = np.arange(orders) * first
-            pair = np.stack([np.cos(angle), -np.sin(angle)], -1)
+        phase = matrix = None
+        if not even:
+            angle = np.outer(waves, x)
+            matrix = torch.from_numpy(np.stack([np.cos(angle), -np.sin(angle)], 1)).to(device, dtype).flatten(0, 1)
+        elif x[0] != 0:
+            pair = np.stack([np.cos(waves * x[0]), -np.sin(waves * x[0])], -1)
             phase = torch.view_as_complex(torch.from_numpy(pair).to(device, dtype))[:, None]
-        once = torch.full((orders, 1, 1, 1, 1), 2.0, dtype=dtype, device=device)
+        once = torch.full((len(waves), 1, 1, 1, 1), 2.0, dtype=dtype, device=device)
         once[0] = 1.0
-        return Longitudes(nlat, nlon, degree >= FOLDED, stride, phase, once)
+        return Longitudes(nlat, nlon, is_folded(grid, degree), stride, phase, once, matrix)
+
+
+def is_folded(grid: Sphere, degree: int) -> bool:
+    """Whether latitudes are taken in pairs of north and south."""
+    return degree >= FOLDED and has_quadrature(grid)
 
 
 def _to_waves(x: Float[Tensor, "field lat lon"], lon: Longitudes) -> Tensor:
     n = x.shape[0]
+    if lon.matrix is not None:
+        return (x @ lon.matrix.T).unflatten(2, (-1, 2)).permute(2, 1, 0, 3)[:, None]
     if lon.stride > 1:
         finer = x.new_zeros(n, lon.nlat, lon.nlon, lon.stride)
         finer[..., 0] = x
@@ -82,6 +89,8 @@ def _to_waves(x: Float[Tensor, "field lat lon"], lon: Longitudes) -> Tensor:
 
 
 def _from_waves(z: Float[Tensor, "wave parity latitude field 2"], lon: Longitudes) -> Tensor:
+    if lon.matrix is not None:
+        return (z * lon.once)[:, 0].permute(2, 1, 0, 3).flatten(2) @ lon.matrix
     waves = torch.view_as_complex(z.contiguous()).view(z.shape[0], -1)
     if lon.phase is not None:
         waves = waves * lon.phase.conj()

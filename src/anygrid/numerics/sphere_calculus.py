@@ -69,13 +69,7 @@ def vorticity_divergence(u: Field, v: Field, grid: Sphere, degree: int | None = 
 
 
 def wind(vorticity: Coefficients, divergence: Coefficients, grid: Sphere, radius: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Wind to the east and north of a vorticity and a divergence; their means (degree 0), which no wind has, are left out.
-
-    Raises
-    ------
-    GridError
-        For latitudes without an exact quadrature.
-    """
+    """Wind to the east and north of a vorticity and a divergence; their means (degree 0), which no wind has, are left out."""
     stream, potential = (_complex(split(inverse_laplacian(c, radius))) / radius for c in (vorticity, divergence))
     zonal, meridional = torch.cat([1j * potential, 1j * stream], -1), torch.cat([-stream, potential], -1)
     waves = sum_up(_real(zonal), grid, "zonal") + sum_up(_real(meridional), grid, "meridional")
@@ -83,13 +77,7 @@ def wind(vorticity: Coefficients, divergence: Coefficients, grid: Sphere, radius
 
 
 def gradient(c: Coefficients, grid: Sphere, radius: float = 1.0) -> tuple[Tensor, Tensor]:
-    r"""Derivatives to the east and north: :math:`(\partial_\lambda / \cos\varphi, \partial_\varphi)\, c / a` on the grid.
-
-    Raises
-    ------
-    GridError
-        For latitudes without an exact quadrature.
-    """
+    r"""Derivatives to the east and north: :math:`(\partial_\lambda / \cos\varphi, \partial_\varphi)\, c / a` on the grid."""
     flat = split(c) / radius
     waves = torch.cat([sum_up(_real(1j * _complex(flat)), grid, "zonal"), sum_up(flat, grid, "meridional")], 3)
     return _pair(waves, c, grid)

@@ -91,13 +91,7 @@ def analyse(u: Float[Tensor, "batch channel lat lon"], grid: Sphere, degree: int
 
 
 def synthesise(c: Coefficients, grid: Sphere) -> Float[Tensor, "batch channel lat lon"]:
-    """Values on any global grid, finer or coarser, whose latitudes are of one of the three families.
-
-    Raises
-    ------
-    GridError
-        For other latitudes.
-    """
+    """Values on any grid of latitudes and longitudes: global, finer or coarser, or a window."""
     batch, channels, degree = c.shape[0], c.shape[1], c.shape[2] - 1
     return from_waves(sum_up(split(c), grid, "value"), grid, degree).view(batch, channels, *grid.shape)
 

@@ -59,3 +59,23 @@ def test_cell_centres_agree_on_what_both_resolve():
     cells = Sphere.equiangular(64, 128)
     assert exact_degree(cells) >= 20
     _near(analyse(synthesise(c, cells), cells, 20), torch.view_as_real(there(synthesise(c, Sphere.gauss(64, 128)).flip(-2))))
+
+
+def test_tendencies_of_shallow_water():
+    from torch_harmonics.examples import ShallowWaterSolver
+
+    from anygrid.problems.shallow_water_sphere import ShallowWaterSphere, _tendency
+
+    degree, problem = 20, ShallowWaterSphere()
+    state = random_coefficients(degree, 1, 3)
+    decay = (1.0 + torch.arange(degree + 1)[:, None, None]).double() ** -1.5
+    state = state * decay * torch.tensor([2e-5, 5e-6, 4e3]).double()[:, None, None, None]
+    state[:, :2, 0] = 0
+    state[:, 2, 0, 0, 0] = 3e5
+    ours = _tendency(problem, degree, torch.float64, state.device)(state)[0]
+    theirs = ShallowWaterSolver(40, 80, 1.0, lmax=degree + 1, mmax=degree + 1, grid="legendre-gauss").double()
+    phase = (-1.0) ** torch.arange(degree + 1)  # they leave out the Condon-Shortley phase here
+    found = theirs.dudtspec(torch.view_as_complex(state[0]).roll(1, 0) * phase) * phase
+    for k, (mine, other) in enumerate(zip(ours, torch.view_as_real(found).roll(-1, 0), strict=True)):
+        gap = float((mine - other * torch.ones(degree + 1, degree + 1).tril()[..., None]).norm() / mine.norm())
+        assert gap < 1e-5, (k, gap)

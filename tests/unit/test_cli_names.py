@@ -9,7 +9,7 @@ from anygrid.cli.names import flags, make_problem, operator_named, resolution, r
 from anygrid.cli.requests import FitRequest, ProblemRequest, read_request, table
 from anygrid.cli.selection import select_slices
 from anygrid.errors import AnygridError, DataError, FileError, UsageError
-from anygrid.grid import Bounded, Box, Periodic
+from anygrid.grid import Bounded, Box, Periodic, Sphere
 from anygrid.problems.burgers import Burgers
 from anygrid.problems.navier_stokes import NavierStokes
 
@@ -71,6 +71,16 @@ def test_operators_of_any_size():
         operator_named("fno", modes=40)(1, 1, grid)
     with pytest.raises(AnygridError):
         operator_named("default", modes=40)(1, 1, grid)
+
+
+def test_the_spherical_operator():
+    made = operator_named("sfno", width=4, modes=6, depth=1)(1, 1, Sphere.gauss(12, 24))
+    assert (made.arguments["degree"], made.arguments["width"], made.arguments["depth"]) == (5, 4, 1)
+    assert operator_named("sfno")(1, 1, Sphere.gauss(12, 24)).arguments["degree"] == 11
+    with pytest.raises(AnygridError, match="latitudes and longitudes, got a Box"):
+        operator_named("sfno")(1, 1, Box.uniform({"x": Periodic(0, 1), "y": Bounded(0, 1)}, (16, 17)))
+    with pytest.raises(AnygridError, match="degree from 0 to 11, got 39"):
+        operator_named("sfno", modes=40)(1, 1, Sphere.gauss(12, 24))
 
 
 @pytest.fixture

@@ -157,6 +157,7 @@ def operator_named(name: str, *, width: int | None = None, modes: int | None = N
         "default": ("width", "modes", "depth"),
         "fno": ("width", "modes", "depth"),
         "unet": ("width", "depth"),
+        "sfno": ("width", "modes", "depth"),
     }
     key = name.strip().lower()
     if key not in takes:
@@ -181,7 +182,24 @@ def operator_named(name: str, *, width: int | None = None, modes: int | None = N
         sizes = {{"depth": "levels"}.get(k, k): v for k, v in given.items()}
         return UNet(inputs, outputs, [i.periodic for i in grid.domain], **sizes)
 
-    return fno if key == "fno" else unet
+    def sfno(inputs: int, outputs: int, grid: Grid) -> nn.Module:
+        return _spherical(inputs, outputs, grid, given)
+
+    return {"fno": fno, "unet": unet, "sfno": sfno}[key]
+
+
+def _spherical(inputs: int, outputs: int, grid: Grid, given: dict[str, int]) -> nn.Module:
+    from anygrid.grid import Sphere
+    from anygrid.numerics.spherical_harmonics import check_degree, exact_degree
+    from anygrid.operators import SphericalFNO
+
+    if not isinstance(grid, Sphere):
+        raise UsageError("--operator sfno", "data on latitudes and longitudes", f"a {type(grid).__name__}", "leave --operator out")
+    most = exact_degree(grid)
+    degree = given.get("modes", min(64, most + 1)) - 1
+    check_degree(degree, grid)
+    sizes: dict[str, Any] = {k: v for k, v in given.items() if k != "modes"}
+    return SphericalFNO(inputs, outputs, degree, **sizes)
 
 
 def _default_sized(given: dict[str, int]) -> Build:

@@ -12,7 +12,7 @@ from anygrid.cli import names
 from anygrid.cli.fitting import opened
 from anygrid.cli.output import disk_errors
 from anygrid.cli.talk import Talk
-from anygrid.errors import FileError
+from anygrid.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from anygrid.evaluate import Report
@@ -34,6 +34,9 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(help="Steps of the roll-outs.")] = None,
     long_steps: Annotated[int, typer.Option(help="Steps of long runs, for the statistics of chaos; 0: none.")] = 0,
     timing: Annotated[float, typer.Option(help="Seconds for timing; 0: none.")] = 10.0,
+    memory: Annotated[
+        str | None, typer.Option(help="For data larger than memory: work in slabs of about so many bytes (2GB); can be continued.")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the problem, such as viscosity=1e-4.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything measured as JSON.")] = False,
 ) -> None:
@@ -49,6 +52,13 @@ def evaluate(
 
     model = read_surrogate(surrogate)
     subject: Any
+    if memory is not None:
+        left_out = {"--resolutions": resolutions, "--steps": steps, "--long-steps": long_steps, "--set": settings}
+        _refuse_with_memory([option for option, value in left_out.items() if value], test)
+        data = opened(tuple(test), tuple(select or ()))
+        past = opened(tuple(train), tuple(train_select or ())) if train else None
+        _show(_slab_by_slab(model, data, past, n, memory), report, model, data.attrs, as_json)
+        return
     if len(test) == 1 and names.is_problem(test[0]):
         subject = names.make_problem(test[0], settings or [])
         attributes: dict[str, Any] = {}
@@ -71,6 +81,10 @@ def evaluate(
             timing_seconds=timing or 1.0,
             say=talk.stage,
         )
+    _show(found, report, model, attributes, as_json)
+
+
+def _show(found: Report, report: Path | None, model: Surrogate, attributes: dict[str, Any], as_json: bool) -> None:
     if report is not None:
         from anygrid.pipeline import write_pages
 
@@ -81,6 +95,28 @@ def evaluate(
         print(found.to_json())
     else:
         print_report(found)
+
+
+def _refuse_with_memory(options: list[str], test: list[str]) -> None:
+    hint = "leave out --memory, or what needs whole fields"
+    if options:
+        raise UsageError("evaluate --memory", "the data at their own resolution, one step ahead", ", ".join(options), hint)
+    if len(test) == 1 and names.is_problem(test[0]):
+        raise UsageError("evaluate --memory", "stored inputs and truth", f"the problem {test[0]!r}", hint)
+
+
+def _slab_by_slab(model: Surrogate, data: Any, past: Any, n: int, memory: str) -> Report:
+    """Notes of what was done lie in the user's cache, under a name made of the command's words and the folder it was given in."""
+    import hashlib
+
+    from anygrid.evaluate.large_errors import evaluate_large
+    from anygrid.export.browser_runtime import cache_folder
+
+    words = "\0".join([str(Path.cwd()), *sys.argv[1:]])
+    keep = cache_folder() / f"evaluation-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+    talk = Talk()
+    with talk.work():
+        return evaluate_large(model, data, n=n, training=past, memory=memory, keep=keep, progress=talk.streamed)
 
 
 def report(

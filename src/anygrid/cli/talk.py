@@ -85,6 +85,11 @@ class Talk:
         left = (total - done) / rate if rate > 0 else math.nan
         self._show("forecasting", done, total, f"{done}/{total} members, {rate:.3g}/s, {clock(left)} left", done == total)
 
+    def streamed(self, done: int, total: int) -> None:
+        """Progress of work on fields larger than memory: slabs done."""
+        left = (total - done) * self.seconds / done if done else math.nan
+        self._show("slab by slab", done, total, f"{done}/{total} slabs, {clock(left)} left", done == total)
+
     def stage(self, text: str) -> None:
         """One step of a longer job, such as an evaluation: replaces the line before on a terminal."""
         self._show("evaluating", 0, 0, text, False)

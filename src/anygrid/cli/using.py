@@ -55,7 +55,10 @@ def predict(
     grid, columns = target_grid(model, resolution, like, points)
     data = opened(tuple(new), tuple(select or ()))
     if memory is not None:
-        print(stream(model, data, output, grid, memory=memory, overwrite=overwrite))
+        talk = Talk()
+        with talk.work():
+            path = stream(model, data, output, grid, memory=memory, overwrite=overwrite, progress=talk.streamed)
+        print(path)
         return
     out = model.predict(data, grid)
     if columns and grid is not None:

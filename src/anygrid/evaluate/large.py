@@ -31,7 +31,7 @@ from anygrid.surrogate.model import Surrogate
 from anygrid.surrogate.predict import Opened, open_inputs
 from anygrid.surrogate.slabs import streamed
 
-__all__ = ["parse_memory", "stream"]
+__all__ = ["identity", "parse_memory", "stream", "upwards"]
 
 _CHUNK = 1 << 24  # bytes of a chunk of the output at most: what one kill loses, and what a reader reads at once
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -154,8 +154,9 @@ def _task(given: Opened, target: Box | Sphere, memory: int) -> _Task:
         raise UsageError("memory", f"room for one row along {source.dims[0]!r}, {row:,} bytes", f"{memory:,}", hint)
     most = memory // row
     written = 4 * target.size // target.shape[0]
-    turned = {d: slice(None, None, -1) for d in source.dims if ascending(coordinate(given.data, d), d, given.data.sizes[d])[1]}
-    return _Task(given, given.data.isel(turned), target, min(most, source.shape[0]), max(1, min(most, _CHUNK // written, target.shape[0])))
+    return _Task(
+        given, upwards(given.data, source), target, min(most, source.shape[0]), max(1, min(most, _CHUNK // written, target.shape[0]))
+    )
 
 
 def _sample(task: _Task, folder: WorkingFolder, place: tuple[int, ...]) -> Any:
@@ -219,18 +220,23 @@ def _skeleton(task: _Task, request: dict[str, Any]) -> xr.Dataset:
 
 def _request(surrogate: Surrogate, task: _Task) -> dict[str, Any]:
     """What decides the bytes of the store, as far as it can be told without reading the fields."""
+    return {"kind": "prediction", **identity(surrogate, task.data, task.target), "rows": [task.read_rows, task.rows]}
+
+
+def identity(surrogate: Surrogate, ds: xr.Dataset, target: Grid) -> dict[str, str]:
+    """Hashes of a surrogate, of a data set as far as it is known without its fields, and of a grid."""
     weights = hashlib.sha256(json.dumps([repr(surrogate.statistics), repr(surrogate.imposed), surrogate.increment]).encode())
     for name, value in surrogate.state_dict().items():
         weights.update(name.encode() + np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
     data = hashlib.sha256()
-    for key, c in (*task.data.coords.items(), *task.data.data_vars.items()):
+    for key, c in (*ds.coords.items(), *ds.data_vars.items()):
         data.update(f"{key} {c.dims} {c.shape} {c.dtype} {c.encoding.get('source', '')}".encode())
-        data.update(np.ascontiguousarray(c.values).astype(str).tobytes() if key in task.data.coords and c.ndim < 2 else b"")
-    target = hashlib.sha256(json.dumps(grid_to_json(task.target)).encode())
-    return {
-        "kind": "prediction",
-        "surrogate": weights.hexdigest()[:16],
-        "inputs": data.hexdigest()[:16],
-        "grid": target.hexdigest()[:16],
-        "rows": [task.read_rows, task.rows],
-    }
+        data.update(np.ascontiguousarray(c.values).astype(str).tobytes() if key in ds.coords and c.ndim < 2 else b"")
+    grid = hashlib.sha256(json.dumps(grid_to_json(target)).encode())
+    return {"surrogate": weights.hexdigest()[:16], "inputs": data.hexdigest()[:16], "grid": grid.hexdigest()[:16]}
+
+
+def upwards(data: xr.Dataset, grid: Box | Sphere) -> xr.Dataset:
+    """The data with ascending coordinates along all space axes."""
+    turned = {d: slice(None, None, -1) for d in grid.dims if ascending(coordinate(data, d), d, data.sizes[d])[1]}
+    return data.isel(turned)

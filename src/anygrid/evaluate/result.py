@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from anygrid.errors import FileError
+from anygrid.fields import Variable
 from anygrid.metrics.errors import Estimate
 from anygrid.metrics.invariants import AgainstNoise
 
@@ -248,6 +250,13 @@ class Report:
         """Smallest median time for one sample alone, over the thread counts tried; None if it was not timed."""
         found = [t.median for t in self.timings if t.name == name and t.resolution == resolution and t.batch == 1]
         return min(found, default=None)
+
+
+def data_title(inputs: Sequence[Variable], outputs: Sequence[Variable], dt: str | None) -> str:
+    """What a data set is about, such as ``temperature, 1month ahead``."""
+    given, wanted = (", ".join(v.long_name or v.name for v in part) for part in (inputs, outputs))
+    ahead = f", {dt} ahead" if dt else ""
+    return wanted + ahead if given == wanted else f"{wanted} from {given}{ahead}"
 
 
 def grid_name(shape: tuple[int, ...]) -> str:

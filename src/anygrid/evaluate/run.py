@@ -11,7 +11,7 @@ from anygrid.evaluate.baselines import Examples
 from anygrid.evaluate.cost import MODES, Costs, compare, solver_curve
 from anygrid.evaluate.long_run import long_time
 from anygrid.evaluate.pictures import field_examples
-from anygrid.evaluate.result import Comparison, Report, Timing, grid_name
+from anygrid.evaluate.result import Comparison, Report, Timing, data_title, grid_name
 from anygrid.evaluate.stages import Run, lead_curves, make_baselines, score_maps, score_solvers, timing_jobs
 from anygrid.evaluate.timing import cores, environment, measure
 from anygrid.evaluate.truth import DataTruth, ProblemTruth, Say, Truth, default_reference, loose_solvers, nesting_note
@@ -152,9 +152,7 @@ def evaluate(
 def _name(subject: Problem | Examples) -> str:
     if isinstance(subject, Problem):
         return subject.card.title
-    inputs, outputs = (", ".join(v.long_name or v.name for v in part) for part in (subject.inputs, subject.outputs))
-    ahead = f", {subject.dt} ahead" if subject.dt else ""
-    return outputs + ahead if inputs == outputs else f"{outputs} from {inputs}{ahead}"
+    return data_title(subject.inputs, subject.outputs, subject.dt)
 
 
 def _truth(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,14 +14,14 @@ from torch import Tensor
 from anygrid.evaluate.result import Score, SpectrumCurve
 from anygrid.fields import Variable
 from anygrid.grid import Grid, Points
-from anygrid.metrics.errors import estimate, largest, relative_h1, relative_l2, rmse, vrmse
+from anygrid.metrics.errors import Estimate, bias, estimate, largest, relative_h1, relative_l2, rmse, vrmse
 from anygrid.metrics.spectra import band_errors, power_spectrum
 
-__all__ = ["relative", "score", "spectrum_curves"]
+__all__ = ["relative", "score", "spectrum_curves", "summarise"]
 
 Metric = Callable[[Tensor, Tensor, Grid], Tensor]
 _DIMENSIONLESS: dict[str, Metric] = {"relative_l2": relative_l2, "relative_h1": relative_h1, "vrmse": vrmse}
-_WITH_UNITS: dict[str, Metric] = {"rmse": rmse, "largest": largest}
+_WITH_UNITS: dict[str, Metric] = {"rmse": rmse, "bias": bias, "largest": largest}
 _CHUNK_VALUES = 2_000_000
 
 
@@ -50,10 +50,17 @@ def score(
         for band, v in band_errors(u, truth, grid).items():
             mean = float(v.mean())
             bands[band] = mean if math.isfinite(mean) else None
-    each = {variable.name: {key: estimate(v[:, c]) for key, v in values.items()} for c, variable in enumerate(variables)}
-    errors = {key: estimate(v.mean(1)) for key, v in values.items() if key in _DIMENSIONLESS}
+    errors, each = summarise(values, variables)
     against = None if labels is None else estimate(relative(u, labels, grid))
     return Score(name, role, grid.shape, computed_at, errors, each, bands, against)
+
+
+def summarise(
+    values: Mapping[str, NDArray[np.float64]], variables: Sequence[Variable]
+) -> tuple[dict[str, Estimate], dict[str, dict[str, Estimate]]]:
+    """Means over samples of values ``(sample, channel)``: of those without units over all channels, and of all for each variable."""
+    each = {variable.name: {key: estimate(v[:, c]) for key, v in values.items()} for c, variable in enumerate(variables)}
+    return {key: estimate(v.mean(1)) for key, v in values.items() if key in _DIMENSIONLESS}, each
 
 
 def _by_chunks(metric: Metric, u: Tensor, truth: Tensor, grid: Grid) -> NDArray[np.float64]:

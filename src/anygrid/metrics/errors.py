@@ -22,7 +22,7 @@ from anygrid.grid import Grid, Sphere
 from anygrid.numerics.differentiation import gradient
 from anygrid.shard import rows_of
 
-__all__ = ["Estimate", "area_mean", "estimate", "largest", "relative_h1", "relative_l2", "rmse", "vrmse"]
+__all__ = ["Estimate", "area_mean", "bias", "estimate", "largest", "relative_h1", "relative_l2", "rmse", "vrmse"]
 
 
 def area_mean(f: Float[Tensor, "*lead_space"], grid: Grid) -> Float[Tensor, "*lead"]:
@@ -89,6 +89,13 @@ def vrmse(
     v = truth.to(torch.float64)
     centred = v - area_mean(v, grid).reshape(*v.shape[:2], *[1] * (v.ndim - 2))
     return (area_mean((u.to(torch.float64) - v) ** 2, grid) / area_mean(centred**2, grid)).sqrt()
+
+
+def bias(
+    u: Float[Tensor, "batch channel *space"], truth: Float[Tensor, "batch channel *space"], grid: Grid
+) -> Float[Tensor, "batch channel"]:
+    r"""Mean of the error over the domain, :math:`\int (u - v) / \int 1`, in the units of the variable."""
+    return area_mean(u.to(torch.float64) - truth.to(torch.float64), grid)
 
 
 def largest(

@@ -29,7 +29,7 @@ from anygrid.operators.layers import check_input, coordinate_features
 from anygrid.operators.spectral import SpectralConv, mix
 from anygrid.operators.transforms import analyse, from_rows, onto_rows, synthesise
 
-__all__ = ["Slabs", "bytes_per_row", "emit", "gather", "interpolate_slab", "slab"]
+__all__ = ["Slabs", "bytes_per_row", "emit", "gather", "interpolate_slab", "passes", "slab"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +93,27 @@ def gather(operator: nn.Module, field: Slabs) -> tuple[Tensor, ...]:
         for layer in _layers(operator):
             found = (*found, _coefficients(operator, layer, found, field))
         return found
+    raise _refused(operator)
+
+
+def passes(operator: nn.Module) -> int:
+    """How often :func:`gather` reads the whole input.
+
+    Raises
+    ------
+    UsageError
+        As :func:`gather`.
+    """
+    if isinstance(operator, LatentFNO):
+        return 1
+    if isinstance(operator, FNO):
+        return len(_layers(operator))
+    raise _refused(operator)
+
+
+def _refused(operator: nn.Module) -> UsageError:
     name = type(operator).__name__
-    raise UsageError("streaming", "a LatentFNO or an FNO", name, "predict in memory, or train one of these two")
+    return UsageError("streaming", "a LatentFNO or an FNO", name, "predict in memory, or train one of these two")
 
 
 def emit(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import sys
 import traceback
 import warnings
@@ -19,13 +18,13 @@ import torch.distributed as dist
 def start(count: int, work: Callable[[], object], folder: Path) -> list[BaseProcess]:
     """Start ``work`` on ``count`` ranks; what each says goes to ``folder/RANK.txt``."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun: it outlives the first rank
     context = multiprocessing.get_context("fork")
     ranks: list[BaseProcess] = []
     for rank in range(count):
-        ranks.append(context.Process(target=_rank, args=(rank, count, port, work, folder / f"{rank}.txt")))
+        process = context.Process(target=_rank, args=(rank, count, store.port, work, folder / f"{rank}.txt"))
+        process.store = store  # type: ignore[attr-defined]
+        ranks.append(process)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: those of pytest hold no locks here
             ranks[-1].start()
@@ -58,6 +57,7 @@ def said(folder: Path, rank: int) -> str:
 def _rank(rank: int, count: int, port: int, work: Callable[[], object], path: Path) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     with path.open("w", buffering=1) as stream:
         for number in (1, 2):
             os.dup2(stream.fileno(), number)

@@ -205,7 +205,6 @@ def test_best_weights_are_kept_on_request() -> None:
         ({"steps": 2, "unroll": 3}, "an evolution to roll out"),
         ({"steps": 2, "batch": 0}, "1 or more samples"),
         ({"steps": 2, "learning_rate": -1.0}, "learning_rate above 0"),
-        ({"steps": 2, "precision": "bfloat16"}, "CUDA"),
         ({"steps": 2, "resolutions": [(0.5, 2)]}, "nest by 2"),
         ({"steps": 2, "augment": [Transpose("x", "y")]}, "evenly spaced axes out of x, got 'y'"),
         ({"steps": 2, "keep_best": True, "validation": 0}, "samples held out"),

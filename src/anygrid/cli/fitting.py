@@ -58,7 +58,7 @@ def fit(
     weight_decay: Annotated[float | None, typer.Option(help="AdamW's.")] = None,
     seed: Annotated[int, typer.Option(help="Initial weights and the order of samples.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
-    precision: Annotated[str | None, typer.Option(help="float32, or bfloat16 (cuda).")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, or bfloat16 (mixed).")] = None,
     unroll: Annotated[int | None, typer.Option(help="Leads rolled out at the end of the training; default 3.")] = None,
     increment: Annotated[bool | None, typer.Option(help="Predict what a lead adds; default: yes with --lead.")] = None,
     gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss.")] = None,
@@ -72,6 +72,9 @@ def fit(
     samples: Annotated[list[str] | None, typer.Option(help="Dimensions that count independent samples.")] = None,
     time: Annotated[str | None, typer.Option(help="The dimension that is time.")] = None,
     parallel: Annotated[str | None, typer.Option(help="Under torchrun: data (default), or sharded for weights that do not fit.")] = None,
+    micro_batch: Annotated[
+        str | None, typer.Option(help="Samples computed at once: a number, or auto: halved where memory runs out.")
+    ] = None,
 ) -> None:
     """Train a surrogate on your own data. Only the data, --inputs and --outputs are needed; what is inferred is printed.
 
@@ -118,6 +121,7 @@ def fit(
         samples=tuple(samples or ()),
         time=time,
         parallel=parallel,
+        micro_batch=micro_batch,
     )
     stem = Path(path[0].rstrip("/")).name.split(".")[0].strip("*?[]") or "data"
     target = output if output is not None or run is not None else Path(f"{stem}.anygrid")
@@ -233,6 +237,8 @@ def _arguments(request: FitRequest) -> dict[str, Any]:
         raise UsageError(
             "--precision", "float32 or bfloat16", repr(request.precision), did_you_mean(str(request.precision), ["float32", "bfloat16"])
         )
+    if request.micro_batch is not None:
+        said["micro_batch"] = _micro_batch(request.micro_batch)
     if request.device is not None:
         said["device"] = _device(request.device)
     build = names.operator_named(request.operator, width=request.width, modes=request.modes, depth=request.depth)
@@ -253,6 +259,12 @@ def _device(word: str) -> str:
             "--device", "a device that is there", f"{word}, of {torch.cuda.device_count()} found", "leave it out to take the best one"
         )
     return word
+
+
+def _micro_batch(word: str) -> int | str:
+    if word != "auto" and not word.isdigit():
+        raise UsageError("--micro-batch", "a number of samples, or auto", repr(word))
+    return word if word == "auto" else int(word)
 
 
 def _stage(word: str) -> tuple[float, int]:

@@ -52,6 +52,7 @@ class FitRequest:
     samples: tuple[str, ...] = ()
     time: str | None = None
     parallel: str | None = None
+    micro_batch: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,9 +162,10 @@ def open_run(folder: Path, request: Request, overwrite: bool) -> bool:
     wanted = tomllib.loads(_toml(table(request)))
     if described.exists():
         found = read_run(described).get("request", {})
-        if overwrite and "command" in found and (found != wanted or (folder / "surrogate.anygrid").exists()):
+        same = _what(found) == _what(wanted)
+        if overwrite and "command" in found and (not same or (folder / "surrogate.anygrid").exists()):
             shutil.rmtree(folder)
-        elif found != wanted:
+        elif not same:
             raise UsageError(
                 f"run folder {folder}", "a run of the same request", _difference(found, wanted), "choose another folder, or add --overwrite"
             )
@@ -175,6 +177,11 @@ def open_run(folder: Path, request: Request, overwrite: bool) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
         write_run(described, {"request": wanted})
     return False
+
+
+def _what(words: dict[str, Any]) -> dict[str, Any]:
+    """A request without what only says how it is computed: a run may go on on other processes, or in other parts."""
+    return {k: v for k, v in words.items() if k not in ("parallel", "micro_batch")}
 
 
 def _toml(values: dict[str, Any]) -> str:

@@ -174,8 +174,6 @@ def leads_unrolled(unroll: int | None, found: TrainingData) -> int:
 
 def check(settings: Settings, found: TrainingData) -> None:
     """Refuse settings that do not fit each other or the data."""
-    if settings.precision == "bfloat16" and not settings.device.startswith("cuda"):
-        raise UsageError("precision", "float32 on this device", "bfloat16", "bfloat16 is for CUDA devices")
     if min(settings.batch) < 1:
         raise UsageError("batch", "1 or more samples", str(min(settings.batch)))
     if not (settings.learning_rate > 0 and settings.weight_decay >= 0 and settings.gradient >= 0):

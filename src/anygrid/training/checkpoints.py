@@ -30,7 +30,8 @@ class State:
     """Where a training stands, beside weights and optimiser.
 
     The random numbers of a step are seeded with (seed, step), and the order of samples with (seed, epoch), so step and position
-    are the whole state of every generator. The numbers of threads and of ranks belong to it because sums are rounded in their order.
+    are the whole state of every generator. ``micro_batch`` (0: a batch at once) and the steps ``repeated`` in float32 decide how the next
+    ones are computed. The numbers of threads and of ranks belong to it because sums are rounded in their order.
     """
 
     plan: Plan
@@ -51,6 +52,8 @@ class State:
     history: list[dict[str, float | None]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ranks: int = 1
+    micro_batch: int = 0
+    repeated: list[int] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; numbers that JSON has no word for are written as text."""

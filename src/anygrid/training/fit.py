@@ -35,6 +35,7 @@ from anygrid.training.data import TrainingData, gather
 from anygrid.training.loader import Loader
 from anygrid.training.loop import Trainer
 from anygrid.training.losses import RelativeNorm
+from anygrid.training.memory import MicroBatch, check_micro_batch
 from anygrid.training.parallel import Division, Parallel, division_of
 from anygrid.training.physics import Equations, Physics, asked, asked_of_data, check_data, completed, limit, unseen
 from anygrid.training.probes import probes, usual_resolution
@@ -81,6 +82,7 @@ def fit(
     run: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
     parallel: Parallel = "data",
+    micro_batch: MicroBatch = None,
     listener: Listener | None = None,
 ) -> Surrogate:
     """Train an operator that maps ``inputs`` to ``outputs``; what was inferred is told and kept in ``record["inferred"]``.
@@ -122,7 +124,8 @@ def fit(
     learning_rate
         Peak of the schedule; default 4e-3 up to 5 minutes or 5000 steps, 2e-3 for longer trainings.
     precision
-        ``"bfloat16"`` computes the operator in mixed precision (CUDA only).
+        ``"bfloat16"`` computes the operator in mixed precision. A step whose loss or gradient is not finite is repeated in float32, and
+        a training with five such steps in a hundred stays there.
     unroll
         Leads rolled out, and differentiated through, in each step of the last quarter of the budget (evolution only;
         default 3), so that roll-outs stay stable; 1 never unrolls.
@@ -151,6 +154,10 @@ def fit(
         How the work is divided where ``torchrun`` started several processes (or a ``torch.distributed`` group exists): ``"data"``, each
         takes a part of every batch; ``"sharded"``, each holds only a part of the weights and moments besides. Both equal the
         training in one process to rounding. Only the first process writes and calls ``listener``; all return the surrogate.
+    micro_batch
+        Samples that a process computes at once; by default its whole part of the batch. Smaller parts, whose gradients are added, train
+        the same to rounding in less memory. ``"auto"`` halves them where memory runs out (one process). A resumed run keeps what it
+        came to.
     listener
         Called with a :class:`~anygrid.training.progress.Progress` a few times a second.
 
@@ -161,7 +168,8 @@ def fit(
     DataError
         For data that cannot be trained on: missing variables, NaN, one sample only, outputs that never vary.
     TrainingError
-        When the loss is not finite; the last checkpoint is kept.
+        When the loss is not finite, when a step does not fit into memory, or when another process failed or is gone; the last
+        checkpoint is kept.
     KeyboardInterrupt
         After Ctrl-C, with a checkpoint saved; the same call resumes.
     """
@@ -172,6 +180,7 @@ def fit(
     division = division_of(ranks, parallel)
     again = "the same call resumes from the last checkpoint" if run is not None else "give a run folder, from which the same call resumes"
     with ranks.watched(again):
+        check_micro_batch(micro_batch, ranks.count)
         use, labels = asked(data, physics), not isinstance(data, Problem)
         if isinstance(data, Problem):
             assert use is not None
@@ -244,7 +253,7 @@ def fit(
             said.append(limit(equations.problem, equations.grid))
         for text in said:
             tell(Progress(message=text))
-        return _trained(model, found, settings, loss, equations, division, said, tell, None if run is None else Path(run))
+        return _trained(model, found, settings, loss, equations, division, said, tell, None if run is None else Path(run), micro_batch)
 
 
 def _trained(
@@ -257,6 +266,7 @@ def _trained(
     said: list[str],
     tell: Listener,
     run: Path | None,
+    micro_batch: MicroBatch,
 ) -> Surrogate:
     """Train ``model`` as it was asked for, and write it."""
     ranks, arguments = division.ranks, {"fit": settings.to_table(), "data": found.fingerprint()}
@@ -267,7 +277,7 @@ def _trained(
     folder = RunFolder(run, arguments) if run is not None and ranks.first else None
     rows = min(_VALIDATION_ROWS, max((len(p) for p in found.held_out), default=0))
     placed = division.place(model, torch.device(settings.device))
-    trainer = Trainer(placed, loader, held_out, loss, settings, folder, run is not None, tell, equations, division)
+    trainer = Trainer(placed, loader, held_out, loss, settings, folder, run is not None, tell, equations, division, micro_batch)
     state = trainer.run(State(plan_of(settings, loader), torch.get_num_threads(), validation_rows=rows, ranks=ranks.count))
     model.record.update(record(settings, state, said, model, found))
     model.cpu().eval()

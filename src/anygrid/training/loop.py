@@ -27,6 +27,7 @@ from anygrid.training.checkpoints import Checkpoint, RunFolder, State
 from anygrid.training.interrupt import Interrupt
 from anygrid.training.loader import Batch, Loader
 from anygrid.training.losses import RelativeNorm
+from anygrid.training.memory import MicroBatch
 from anygrid.training.pacing import calibrate, choose_threads, revise
 from anygrid.training.parallel import Division
 from anygrid.training.physics import Equations
@@ -58,6 +59,7 @@ class Trainer:
     listener: Listener
     equations: Equations | None
     division: Division
+    micro_batch: MicroBatch
 
     def run(self, state: State) -> State:
         """Train to the end of the plan, from the folder's checkpoint if there is one.
@@ -70,9 +72,10 @@ class Trainer:
             After Ctrl-C, once the step is finished and a checkpoint is written.
         """
         ranks, budget = self.division.ranks, self.settings.budget
-        stepper = Stepper(self.model, self.loss, self.equations, self.settings, self.division)
+        stepper = self._stepper(state, lambda text: self._note(stepper.state, text))
         weights = self.model.operator.state_dict()  # the tensors themselves: they follow the training
         state, best = self._begin(state, stepper, weights)
+        stepper.state = state
         clock = Clock(state.seconds)
         meter, saved, batches = _Meter(clock.seconds), clock.seconds, None
         with Interrupt() as interrupt, torch.random.fork_rng(devices=_cuda_devices(self.settings.device)), _threads(state.threads):
@@ -111,7 +114,7 @@ class Trainer:
                     budget,
                     before,
                     after,
-                    lambda: choose_threads(state, budget, self.loader, self._rehearsal()[1], ranks.agree),
+                    lambda: choose_threads(state, budget, self.loader, self._rehearsal(state)[1], ranks.agree),
                 )
                 ended = state.step == state.plan.steps
                 if self.keeps and (revised or ended or stop or state.seconds - saved > self.settings.checkpoint_seconds):
@@ -149,7 +152,9 @@ class Trainer:
         ranks, division = self.division.ranks, self.division
         stored = ranks.broadcast(self.folder.load() if self.folder else None)
         if stored is None:
-            return ranks.broadcast(state), {}
+            state = ranks.broadcast(state)
+            state.micro_batch = self.micro_batch if isinstance(self.micro_batch, int) else 0
+            return state, {}
         if set(stored.weights) != set(weights):
             assert self.folder is not None
             raise FileError(str(self.folder.checkpoint), "the weights of this operator", "other weights", "choose another run folder")
@@ -164,9 +169,11 @@ class Trainer:
         self.listener(replace(self._progress(state), message=f"resumed at step {state.step} of {state.plan.steps}"))
         if state.ranks != now and state.step < state.plan.steps:
             words = f"{now} process{'es' if now > 1 else ''} in place of {state.ranks}"
-            state.notes.append(f"{words} from step {state.step} on: from here sums are rounded in another order")
-            self.listener(replace(self._progress(state), message=state.notes[-1]))
+            self._note(state, f"{words} from step {state.step} on: from here sums are rounded in another order")
             state.ranks = now
+        if isinstance(self.micro_batch, int) and self.micro_batch != state.micro_batch:
+            self._note(state, f"parts of {self.micro_batch} samples from step {state.step} on, added to the gradient of a batch")
+            state.micro_batch = self.micro_batch
         return state, best
 
     def _save(self, state: State, stepper: Stepper, weights: dict[str, Tensor], best: dict[str, Tensor]) -> None:
@@ -191,7 +198,7 @@ class Trainer:
         raise KeyboardInterrupt(f"stopped at step {state.step} of {state.plan.steps}: {kept}")
 
     def _calibrate(self, state: State, budget: float, clock: Clock) -> None:
-        rehearsal, step = self._rehearsal()
+        rehearsal, step = self._rehearsal(state)
         validate = None if self.held_out is None else rehearsal.validate
         known, agree = len(state.notes), self.division.ranks.agree
         if self.settings.device == "cpu":
@@ -200,12 +207,20 @@ class Trainer:
         for note in state.notes[known:]:
             self.listener(replace(self._progress(state), message=note))
 
-    def _rehearsal(self) -> tuple[Trainer, Callable[[Batch, Segment], float]]:
+    def _rehearsal(self, state: State) -> tuple[Trainer, Callable[[Batch, Segment], float]]:
         """A trainer of a copy of the model, and steps with it: for measuring, so that it changes nothing."""
         model, equations = self.division.spare(self.model, torch.device(self.settings.device)), copy.deepcopy(self.equations)
-        stepper = Stepper(model, self.loss, equations, self.settings, self.division)
         trainer = replace(self, model=model, folder=None, keeps=False, equations=equations)
+        stepper = trainer._stepper(copy.deepcopy(state), lambda text: None)
         return trainer, lambda batch, segment: stepper.step(batch, segment, 0.0, 0)
+
+    def _stepper(self, state: State, tell: Callable[[str], None]) -> Stepper:
+        return Stepper(self.model, self.loss, self.equations, self.settings, self.division, state, tell, self.micro_batch)
+
+    def _note(self, state: State, text: str) -> None:
+        """Tell what was decided on the way, and keep it for the record."""
+        state.notes.append(text)
+        self.listener(replace(self._progress(state), message=text))
 
     def _tell(self, state: State, meter: _Meter, rate: float, validated: bool, logged: bool) -> None:
         loss, speed = meter.read(state.seconds)

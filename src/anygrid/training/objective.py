@@ -21,11 +21,14 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.loss, self.equations, self.labels = model, loss, equations, labels
 
-    def forward(self, a: Tensor, u: Tensor, grid: Grid, number: int, mixed: bool) -> tuple[Tensor | None, Tensor | None]:
-        """Both terms for step ``number``; the operator in mixed precision for the data if so asked."""
+    def forward(self, a: Tensor, u: Tensor, grid: Grid, number: int, mixed: bool, last: bool) -> tuple[Tensor | None, Tensor | None]:
+        """Both terms for step ``number``; the operator in mixed precision for the data if so asked.
+
+        The equations belong to the ``last`` of the parts that a batch is computed in.
+        """
         with torch.autocast(a.device.type, torch.bfloat16, enabled=mixed):
             data = rollout_loss(self.model, a, u, grid, self.loss) if self.labels else None
-        return data, None if self.equations is None else self.equations.errors(self.model, number)
+        return data, self.equations.errors(self.model, number) if self.equations is not None and last else None
 
 
 def rollout_loss(

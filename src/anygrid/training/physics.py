@@ -140,6 +140,10 @@ class Equations:
         """What the next step depends on."""
         return {"memory": self.memory, "pool": self._pool, "ages": self._ages, "drawn": torch.tensor(self.drawn)}
 
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of :meth:`tensors`."""
+        return {name: value.clone() for name, value in self.tensors().items()}
+
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Inverse of :meth:`tensors`."""
         self.memory, self._pool, self._ages = tensors["memory"], tensors["pool"], tensors["ages"]

@@ -40,6 +40,8 @@ def inferred(
     said.append(f"operator {settings.operator} with {sum(p.numel() for p in module.parameters()):,} parameters")
     batch = ", ".join(str(n) for n in dict.fromkeys(settings.batch))
     said.append(f"batch {batch}, device {settings.device}, {settings.precision}")
+    if settings.precision == "bfloat16" and settings.device == "cpu":
+        said.append("bfloat16 on a CPU: without instructions for it a step took six times as long as in float32 (benchmarks/speed/mixed.json)")
     if not division.ranks.alone:
         said.append(_ranks(settings.batch, division))
     return said

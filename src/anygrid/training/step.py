@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from anygrid.errors import TrainingError, UsageError
 from anygrid.surrogate import Surrogate
+from anygrid.training.checkpoints import State
 from anygrid.training.coarsen import coarsen
 from anygrid.training.loader import Batch
 from anygrid.training.losses import RelativeNorm
+from anygrid.training.memory import MicroBatch, out_of_memory, release, too_large
+from anygrid.training.mixed import said, stays
 from anygrid.training.objective import Objective
 from anygrid.training.parallel import Division, Shards
 from anygrid.training.physics import Equations
@@ -28,55 +32,132 @@ _APART = 7_919_000_000_003  # between the seeds of ranks: what an operator draws
 class Stepper:
     """Steps of one model: its loss, its optimiser, and the way its work is divided.
 
+    What a step decides for those after it is kept in ``state``: the parts that batches are computed in, and steps repeated in float32.
+
     Raises
     ------
     UsageError
-        For weights of equations by gradient norms, where gradients are spread over ranks.
+        For weights of equations by gradient norms, where gradients are spread over ranks or come in parts.
     """
 
-    def __init__(self, model: Surrogate, loss: RelativeNorm, equations: Equations | None, settings: Settings, division: Division) -> None:
-        if equations is not None and isinstance(equations.weighting, GradientNorm) and isinstance(division, Shards):
-            hint = "choose another weighting, such as AugmentedLagrangian, or parallel='data'"
-            raise UsageError("parallel='sharded'", "weights of the equation that need no gradient norms", "GradientNorm", hint)
+    def __init__(
+        self,
+        model: Surrogate,
+        loss: RelativeNorm,
+        equations: Equations | None,
+        settings: Settings,
+        division: Division,
+        state: State,
+        tell: Callable[[str], None],
+        micro_batch: MicroBatch,
+    ) -> None:
+        weighting = None if equations is None else equations.weighting
+        if isinstance(weighting, GradientNorm) and (isinstance(division, Shards) or micro_batch is not None):
+            hint = "choose another weighting, such as AugmentedLagrangian, or leave out parallel and micro_batch"
+            raise UsageError("fit", "weights of the equation that need no gradient norms of a whole batch", "GradientNorm", hint)
         self.model, self.equations, self.settings, self.division = model, equations, settings, division
+        self.state, self.tell, self.micro_batch = state, tell, micro_batch
         self.objective = division.wrap(Objective(model, loss, equations, labels=settings.labels))
         self.optimizer = make_optimizer(model.operator, settings)
 
     def step(self, batch: Batch, segment: Segment, rate: float, number: int) -> float:
         """Take step ``number`` with the learning rate ``rate``; returns the loss of the whole batch.
 
+        In mixed precision, what is not finite is computed again in float32.
+
         Raises
         ------
         TrainingError
-            When the loss or its gradient is not finite; the weights are then those before the step.
+            When the loss or its gradient is not finite, or a part of the batch does not fit into memory; the weights are then those
+            before the step.
         """
+        mixed = self.settings.precision == "bfloat16" and not stays(self.state.repeated)
+        before = self.equations.snapshot() if self.equations and (mixed or self.micro_batch == "auto") else {}
+        value, slope = self._fitting(batch, segment, number, mixed, before)
+        if mixed and not (math.isfinite(value) and math.isfinite(slope)):
+            self._back(before)
+            self.state.repeated.append(number)
+            self.tell(said(self.state.repeated, value, slope))
+            value, slope = self._fitting(batch, segment, number, False, before)
+        if not (math.isfinite(value) and math.isfinite(slope)):
+            rows = ", ".join(map(str, batch.rows.tolist()))
+            what = f"{value} with gradient norm {slope} at step {number}, rows {rows} of data set {batch.group}"
+            hint = f"lower the learning rate (now {self.settings.learning_rate:g}), or look at these samples; the last checkpoint is kept"
+            raise TrainingError("training", "a finite loss and gradient", what, hint)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return value
+
+    def _fitting(self, batch: Batch, segment: Segment, number: int, mixed: bool, before: dict[str, Tensor]) -> tuple[float, float]:
+        """Loss and gradient norm, in parts that fit into memory.
+
+        Raises
+        ------
+        TrainingError
+            When smaller parts are needed and were not allowed, or would not do.
+        """
+        rows = len(batch.a)
+        size = min(self.state.micro_batch or rows, rows)
+        found = self._attempt(batch, segment, number, mixed, size)
+        if found is not None:
+            return found
+        if not self.division.ranks.alone:
+            raise too_large(size, size // 2, number, tried=False)
+        smaller = size
+        while found is None and smaller > 1 and self.settings.labels:
+            smaller //= 2
+            self._back(before)
+            found = self._attempt(batch, segment, number, mixed, smaller)
+        if found is None or self.micro_batch != "auto":
+            raise too_large(size, 0 if found is None else smaller, number, tried=True)
+        self.state.micro_batch = smaller
+        self.tell(f"no memory for {size} samples at once at step {number}: batches are computed in parts of {smaller} from here on")
+        return found
+
+    def _attempt(self, batch: Batch, segment: Segment, number: int, mixed: bool, size: int) -> tuple[float, float] | None:
+        """Loss and gradient norm, computed ``size`` samples at once; ``None`` when there is no memory for it."""
+        try:
+            return self._gradient(batch, segment, number, mixed, size)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        # Only here, where nothing refers to what the attempt held.
+        self.optimizer.zero_grad(set_to_none=True)
+        release()
+        return None
+
+    def _gradient(self, batch: Batch, segment: Segment, number: int, mixed: bool, size: int) -> tuple[float, float]:
+        """Loss of the whole batch and norm of its gradient, which is left in the weights."""
         settings, device, ranks = self.settings, torch.device(self.settings.device), self.division.ranks
         seed = settings.seed * 1_000_003 + number
         torch.manual_seed(seed + ranks.rank * _APART)
         fields, grid = coarsen([batch.a, batch.u], batch.grid, segment.stride)
         if settings.augment:
             fields = apply_symmetries(fields, settings.augment, grid, torch.Generator().manual_seed(seed))
-        a, u = (f.to(device, non_blocking=True) for f in fields)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        data, errors = self.objective(a, u, grid, number, settings.precision == "bfloat16")
-        loss = self._weighed(data, errors, batch.part, number)
-        # The sum of gradients over ranks is a mean: times their number it is that of the whole batch.
-        (loss * ranks.count).backward()
+        total, rows = torch.zeros((), device=device), len(batch.a)
+        for begin in range(0, rows, size):
+            a, u = (f[begin : begin + size].to(device, non_blocking=True) for f in fields)
+            last = begin + size >= rows
+            self.division.delay(self.objective, not last)
+            data, errors = self.objective(a, u, grid, number, mixed, last)
+            loss = self._weighed(data, errors, batch.part * (len(a) / rows), number)
+            # The sum of gradients over ranks is a mean: times their number it is that of the whole batch.
+            (loss * ranks.count).backward()
+            total += loss.detach()
         if device.type == "cuda":
             ranks.agree(0.0)  # a process that is gone is noticed here, while NCCL would wait for it
-        value = float(ranks.total(loss.detach()))
+        value = float(ranks.total(total))
         norm = torch.nn.utils.clip_grad_norm_(self.model.operator.parameters(), DEFAULTS.clip)
-        slope = float(self.division.whole({"norm": norm})["norm"])
-        if not (math.isfinite(value) and math.isfinite(slope)):
-            rows = ", ".join(map(str, batch.rows.tolist()))
-            what = f"{value} with gradient norm {slope} at step {number}, rows {rows} of data set {batch.group}"
-            hint = f"lower the learning rate (now {settings.learning_rate:g}), or look at these samples; the last checkpoint is kept"
-            raise TrainingError("training", "a finite loss and gradient", what, hint)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        return value
+        return value, float(self.division.whole({"norm": norm})["norm"])
+
+    def _back(self, before: dict[str, Tensor]) -> None:
+        """Let the equations forget an attempt."""
+        if self.equations and before:
+            self.equations.restore(before)
+            before |= self.equations.snapshot()
 
     def restore(self, stored: dict[int, dict[str, Tensor]]) -> None:
         """Moments of a checkpoint, by the number of the parameter in the optimiser."""

@@ -71,7 +71,9 @@ def fit(
     space: Annotated[list[str] | None, typer.Option(help="Dimensions that are space: y,x.")] = None,
     samples: Annotated[list[str] | None, typer.Option(help="Dimensions that count independent samples.")] = None,
     time: Annotated[str | None, typer.Option(help="The dimension that is time.")] = None,
-    parallel: Annotated[str | None, typer.Option(help="Under torchrun: data (default), or sharded for weights that do not fit.")] = None,
+    parallel: Annotated[
+        str | None, typer.Option(help="Under torchrun: data (default), sharded (large weights), domain (large fields).")
+    ] = None,
 ) -> None:
     """Train a surrogate on your own data. Only the data, --inputs and --outputs are needed; what is inferred is printed.
 

@@ -13,7 +13,7 @@ from anygrid.training.coarsen import coarsen
 from anygrid.training.loader import Batch
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.objective import Objective
-from anygrid.training.parallel import Division, Shards
+from anygrid.training.parallel import Division, Domain, Shards
 from anygrid.training.physics import Equations
 from anygrid.training.schedule import Segment
 from anygrid.training.settings import DEFAULTS, Settings
@@ -31,13 +31,15 @@ class Stepper:
     Raises
     ------
     UsageError
-        For weights of equations by gradient norms, where gradients are spread over ranks.
+        For weights of equations by gradient norms, where gradients are spread over ranks; for equations, where grids are.
     """
 
     def __init__(self, model: Surrogate, loss: RelativeNorm, equations: Equations | None, settings: Settings, division: Division) -> None:
         if equations is not None and isinstance(equations.weighting, GradientNorm) and isinstance(division, Shards):
             hint = "choose another weighting, such as AugmentedLagrangian, or parallel='data'"
             raise UsageError("parallel='sharded'", "weights of the equation that need no gradient norms", "GradientNorm", hint)
+        if equations is not None and isinstance(division, Domain):
+            raise UsageError("parallel='domain'", "a loss on data alone", "an equation", "leave out physics, or choose parallel='data'")
         self.model, self.equations, self.settings, self.division = model, equations, settings, division
         self.objective = division.wrap(Objective(model, loss, equations, labels=settings.labels))
         self.optimizer = make_optimizer(model.operator, settings)
@@ -52,10 +54,12 @@ class Stepper:
         """
         settings, device, ranks = self.settings, torch.device(self.settings.device), self.division.ranks
         seed = settings.seed * 1_000_003 + number
-        torch.manual_seed(seed + ranks.rank * _APART)
+        # On a shared domain what all ranks compute of the latent field or the coefficients must be the same.
+        torch.manual_seed(seed if isinstance(self.division, Domain) else seed + ranks.rank * _APART)
         fields, grid = coarsen([batch.a, batch.u], batch.grid, segment.stride)
         if settings.augment:
             fields = apply_symmetries(fields, settings.augment, grid, torch.Generator().manual_seed(seed))
+        fields, grid = self.division.part(fields, grid)
         a, u = (f.to(device, non_blocking=True) for f in fields)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,7 +1,7 @@
 """One step on several processes: seconds, bytes, links, beside what the cost model says of them, and what it says of many GPUs.
 
     python benchmarks/speed/scaling.py           # -> benchmarks/results/scaling.json and docs/figures/scaling.png
-    python benchmarks/speed/scaling.py --draw    # the figure alone, from the JSON
+    python benchmarks/speed/scaling.py --model   # what the model says and the figure; what was measured stays
 
 1, 2 and 4 processes of one thread each, over gloo; more processes than cores share them, which is said. A step is forward, backward, the
 sum of the gradients and AdamW. Rates that the model is given are measured with the same number of processes at work. Arithmetic and memory
@@ -25,7 +25,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 import torch.distributed as dist
-from cost_model import GLOBE, H100, WIDE, Case, Machine, layer, projections, seconds, step, transposed_bytes
+from cost_model import GLOBE, H100, NODE, WIDE, Case, Machine, layer, projections, seconds, step, transposed_bytes
 from harness import RESULTS, machine, prepare
 
 from anygrid.collectives import measured_traffic, sum_over_ranks
@@ -152,8 +152,8 @@ def draw(result: dict[str, Any]) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2))
-    for way in dict.fromkeys(row["way"] for row in result["projections"]):
-        rows = [row for row in result["projections"] if row["way"] == way]
+    for way in dict.fromkeys(row["way"] for row in result["globe"]["projections"]):
+        rows = [row for row in result["globe"]["projections"] if row["way"] == way]
         left.loglog([r["gpus"] for r in rows], [r["batch"] / r["total"] for r in rows], "o-", label=way)
     left.set(xlabel="GPUs", ylabel="samples a second (model)", title="721 x 1440 points, 69 variables, H100 by data sheets")
     left.legend(fontsize=8)
@@ -179,26 +179,33 @@ def draw(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draw", action="store_true", help="only the figure, from the JSON")
+    parser.add_argument("--model", action="store_true", help="only what the model says and the figure; what was measured stays")
     options = parser.parse_args()
     path = RESULTS / "scaling.json"
-    if not options.draw:
+    if options.model:
+        result: dict[str, Any] = json.loads(path.read_text())
+    else:
         allocator = prepare(1)
-        result: dict[str, Any] = {"command": "python benchmarks/speed/scaling.py", "machine": machine(1, allocator, "cpu", ())}
+        result = {"command": "python benchmarks/speed/scaling.py", "machine": machine(1, allocator, "cpu", ())}
         result |= {"case": CASE.__dict__, "counted": {"layer": layer(CASE), "step": step(CASE)}, "runs": []}
         for ranks in PROCESSES:
             result["runs"].append(measure(ranks))
             print(json.dumps(result["runs"][-1]), flush=True)
-        result["globe"] = {
-            "case": GLOBE.__dict__,
-            "parameters": GLOBE.parameters,
-            "layer": layer(GLOBE),
-            "step": step(GLOBE),
-            "transposes_8_ranks": {name: transposed_bytes(GLOBE, 8, pruned=name == "pruned") for name in ("pruned", "all modes")},
-        }
-        result |= {"gpu": [H100.__dict__, WIDE.__dict__], "projections": projections()}
-        path.write_text(json.dumps(result, indent=1) + "\n")
-    draw(json.loads(path.read_text()))
+    one = Case(**{**GLOBE.__dict__, "batch": 1})
+    transposes = {name: transposed_bytes(one, NODE, pruned=name == "pruned") for name in ("pruned", "all modes")}
+    result["globe"] = {
+        "case": GLOBE.__dict__,
+        "parameters": GLOBE.parameters,
+        "layer of a sample": layer(one),
+        "step of a sample": step(one),
+    }
+    result["globe"] |= {
+        "transposes of a sample on 8 ranks": transposes,
+        "gpu": [H100.__dict__, WIDE.__dict__],
+        "projections": projections(),
+    }
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    draw(result)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class RelativeNorm:
         self.inverse = torch.where(scale > 0, 1 / scale.clamp_min(1e-300), torch.zeros_like(scale))
         self.floor = _SMALLEST * float((typical * self.inverse).square().sum().sqrt())
         self.gradient = gradient
-        self._weights: dict[tuple[Grid, torch.device], tuple[Tensor, list[Tensor]]] = {}
+        self._weights: dict[tuple[Grid, torch.device, torch.dtype], tuple[Tensor, list[Tensor]]] = {}
 
     def per_sample(
         self, u: Float[Tensor, "batch channel *space"], v: Float[Tensor, "batch channel *space"], grid: Grid
@@ -94,7 +94,7 @@ class RelativeNorm:
 
     def _on(self, grid: Grid, f: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Weights of values, and of squared differences along each axis, that sum to 1; kept for the grids in use."""
-        key = (grid, f.device)
+        key = (grid, f.device, f.dtype)
         if key not in self._weights:
             # Kept for steps with gradients even when validation asks first.
             with torch.inference_mode(False):

@@ -117,17 +117,17 @@ def seconds(case: Case, domain: int, data: int, machine: Machine, wide: Machine 
 
 
 # Data sheets: NVIDIA H100 SXM (TF32 dense on tensor cores 494.7 Tflop/s, HBM3 3.35 TB/s, NVLink 900 GB/s to and fro, so 450 each way),
-# NVIDIA ConnectX-7 (400 Gbit/s a port, one for each GPU). Assumed, on no data sheet: 40 % of the peak in these products, 70 % of all
-# bandwidths, 5 microseconds a message within a node and 10 between nodes.
+# NVIDIA ConnectX-7 (400 Gbit/s a port). Assumed, on no data sheet: 40 % of the peak in these products, 70 % of all bandwidths, one port for
+# each of a node's eight GPUs and all eight at work in a sum over nodes, 5 microseconds a message within a node and 10 between nodes.
 H100 = Machine("H100 SXM, NVLink", 0.4 * 494.7e12, 0.7 * 3.35e12, 5e-6, 0.7 * 450e9)
-WIDE = Machine("H100 SXM, 400 Gbit/s between nodes", H100.flops, H100.memory, 10e-6, 0.7 * 50e9)
 NODE = 8
+WIDE = Machine("H100 SXM, 8 x 400 Gbit/s between nodes", H100.flops, H100.memory, 10e-6, 0.7 * NODE * 50e9)
 # 0.25 degrees, 69 variables (five at the surface, five on 13 levels less one), and their next state.
 GLOBE = Case((721, 1440), 64, 69, 69, 128, 8, (49, 49), 256)
 
 
 def projections() -> list[dict[str, object]]:
-    """Steps of the globe at 25 km to 1024 GPUs: samples shared, rows shared, and rows shared within a node."""
+    """Steps of the globe at 25 km to 1024 GPUs: samples shared, rows shared, both, and a batch that grows with the GPUs."""
     rows: list[dict[str, object]] = []
     for gpus in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
         one = Case(**{**GLOBE.__dict__, "batch": 1})
@@ -136,6 +136,7 @@ def projections() -> list[dict[str, object]]:
             "domain of one sample": (one, gpus, 1) if gpus <= GLOBE.points[0] else None,
             "domain in a node, data between": (GLOBE, min(gpus, NODE), max(1, gpus // NODE)) if gpus <= NODE * GLOBE.batch else None,
             "domain over two nodes, data between": (GLOBE, 2 * NODE, gpus // (2 * NODE)) if gpus >= 2 * NODE else None,
+            "data, 8 samples a GPU": (Case(**{**GLOBE.__dict__, "batch": 8 * gpus}), 1, gpus),
         }
         for way, plan in ways.items():
             if plan is None:

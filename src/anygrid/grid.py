@@ -64,10 +64,10 @@ class Grid(ABC):
         """Number of coordinates."""
         return len(self.domain)
 
-    @property
-    def volume(self) -> float:
-        """Sum of the weights."""
-        return float(self.weights().sum())
+    def mean_weights(self) -> Float[Tensor, "*space"]:
+        """Weights that sum to 1 over the domain: ``sum(mean_weights * f)`` is the mean of ``f``."""
+        weights = self.weights()
+        return weights / weights.sum()
 
 
 def _shape(where: str, shape: tuple[int, ...] | int, ndim: int) -> tuple[int, ...]:

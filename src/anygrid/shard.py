@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from anygrid.collectives import Rows
-from anygrid.errors import GridError
+from anygrid.errors import GridError, UsageError
 from anygrid.grid import Box, Grid, Interval, Sphere, outer
 
 __all__ = ["Shard", "rows_of", "sharded", "whole_of"]
@@ -61,9 +61,8 @@ class Shard(Grid):
         first, *rest = self.whole.factors()
         return outer([first[self.rows.start : self.rows.stop], *rest])
 
-    @property
-    def volume(self) -> float:
-        return math.prod(float(factor.sum()) for factor in self.whole.factors())
+    def mean_weights(self) -> Float[Tensor, "*space"]:
+        return self.weights() / math.prod(float(factor.sum()) for factor in self.whole.factors())
 
     def at(self, shape: tuple[int, ...] | int) -> Shard:
         """Same domain at another resolution, its rows dealt in about the same proportions."""
@@ -82,7 +81,12 @@ def sharded(grid: Grid, group: dist.ProcessGroup | None = None, *, multiple: int
     ------
     GridError
         For scattered points, or too few rows for the ranks.
+    UsageError
+        When this process has not joined others.
     """
+    if not dist.is_initialized():
+        hint = "start the script with torchrun, and call torch.distributed.init_process_group() in it"
+        raise UsageError("sharded", "processes that know of each other", "one alone", hint)
     if not isinstance(grid, Box | Sphere):
         raise GridError("Shard", "a Box or a Sphere", type(grid).__name__, "share samples instead: every process then holds whole fields")
     return Shard(grid, Rows.even(grid.shape[0], dist.get_world_size(group), dist.get_rank(group), group, multiple=multiple))

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from anygrid.collectives import Rows, sum_over_ranks, with_halo
-from anygrid.errors import AnygridError
+from anygrid.errors import AnygridError, UsageError
 from anygrid.fields import Variable
 from anygrid.grid import Bounded, Box, Periodic, Points, Sphere
 from anygrid.metrics.errors import largest, relative_h1, relative_l2, rmse, vrmse
@@ -193,7 +193,8 @@ def around():
     found["pdf"] = worst([pdf(cut, edges, shard)], [pdf(series, edges, grid)])
     found["autocovariance"] = worst([autocovariance(cut, shard, 1)], [autocovariance(series, grid, 1)])
     ball = sharded(Sphere.gauss(7, 8))
-    found["area"] = abs(float(sum_over_ranks(ball.weights().sum(), ball.rows)) - 4 * math.pi) + abs(ball.volume - 4 * math.pi)
+    found["area"] = abs(float(sum_over_ranks(ball.weights().sum(), ball.rows)) - 4 * math.pi)
+    found["mean"] = abs(float(sum_over_ranks(ball.mean_weights().sum(), ball.rows)) - 1)
     return found
 
 
@@ -281,3 +282,8 @@ REFUSALS = {
 def test_what_is_not_shared_is_refused_on_every_rank(processes, what):
     for said in processes.run(2, refused, what):
         assert REFUSALS[what] in said
+
+
+def test_one_process_has_nothing_to_share():
+    with pytest.raises(UsageError, match="sharded: expected processes that know of each other, got one alone"):
+        sharded(box((4,), [True]))

@@ -102,3 +102,13 @@ def test_value_does_not_depend_on_the_resolution() -> None:
         x = 2 * math.pi * grid.points()[None, None, :, 0]
         values.append(float(_norm()(x.sin() + 0.1 * (3 * x).cos(), x.sin(), grid)))
     assert values == pytest.approx([0.1] * 3, rel=1e-12)
+
+
+def test_precision_is_that_of_the_fields_whatever_was_asked_before() -> None:
+    # A resumed training may ask for float32 first, one that was not stopped for float64.
+    grid, norm = Box.uniform({"x": Periodic()}, 7), _norm(0.1)
+    u, v = torch.randn(2, 3, 1, 7, dtype=torch.float64)
+    norm(u, v, grid)
+    after = norm(u.float(), v.float(), grid)
+    assert after.dtype == torch.float32
+    assert torch.equal(after, _norm(0.1)(u.float(), v.float(), grid))

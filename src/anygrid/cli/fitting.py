@@ -71,7 +71,9 @@ def fit(
     space: Annotated[list[str] | None, typer.Option(help="Dimensions that are space: y,x.")] = None,
     samples: Annotated[list[str] | None, typer.Option(help="Dimensions that count independent samples.")] = None,
     time: Annotated[str | None, typer.Option(help="The dimension that is time.")] = None,
-    parallel: Annotated[str | None, typer.Option(help="Under torchrun: data (default), or sharded for weights that do not fit.")] = None,
+    parallel: Annotated[
+        str | None, typer.Option(help="Under torchrun: data (default), sharded (large weights), domain (large fields).")
+    ] = None,
     micro_batch: Annotated[
         str | None, typer.Option(help="Samples computed at once: a number, or auto: halved where memory runs out.")
     ] = None,

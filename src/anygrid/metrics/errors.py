@@ -27,9 +27,9 @@ __all__ = ["Estimate", "area_mean", "bias", "estimate", "largest", "relative_h1"
 
 def area_mean(f: Float[Tensor, "*lead_space"], grid: Grid) -> Float[Tensor, "*lead"]:
     r"""Mean over the domain, :math:`\int f \,/ \int 1`, over the trailing ``grid.ndim`` array dimensions."""
-    w = grid.weights().to(torch.float64)
+    w = grid.mean_weights().to(torch.float64)
     # A product over flattened space: no temporary of the size of the field.
-    return sum_over_ranks(f.to(torch.float64).flatten(f.ndim - w.ndim) @ (w / grid.volume).flatten(), rows_of(grid))
+    return sum_over_ranks(f.to(torch.float64).flatten(f.ndim - w.ndim) @ w.flatten(), rows_of(grid))
 
 
 def relative_l2(

@@ -92,7 +92,7 @@ def pdf(
     u: Float[Tensor, "batch time channel *space"], edges: Float[Tensor, "channel edge"], grid: Grid
 ) -> Float[Tensor, "batch channel bin"]:
     """Probability of each bin under the area of the grid; the outermost bins hold what lies beyond the edges."""
-    weights = (grid.weights().double() / grid.volume).flatten()
+    weights = grid.mean_weights().double().flatten()
     rows = torch.zeros(u.shape[0], u.shape[2], edges.shape[1] - 1, dtype=torch.float64)
     for row, trajectory in enumerate(u):
         for c, edge in enumerate(edges):
@@ -126,7 +126,7 @@ def autocovariance(
     if not 0 <= lags < u.shape[1]:
         raise UsageError("autocovariance", f"lags below the {u.shape[1]} times of a trajectory", str(lags))
     centre = u.double().mean((0, 1)) if mean is None else mean.double()
-    weights = (grid.weights().double() / grid.volume).flatten()
+    weights = grid.mean_weights().double().flatten()
     times = u.shape[1]
     pairs = times - torch.arange(lags + 1, dtype=torch.float64)
     length = 1 << (times + lags).bit_length()

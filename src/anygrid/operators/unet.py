@@ -162,6 +162,6 @@ class UNet(nn.Module):
             return [None] * levels
         step = 2 ** len(self.down)
         if any(cut % step for cut in rows.cuts):
-            hint = f"use a grid with a multiple of {step} rows, cut by sharded(grid, multiple={step})"
+            hint = f"use a number of processes that deals them so, or sharded(grid, multiple={step})"
             raise GridError("UNet", f"a multiple of {step} rows on every rank", f"cuts at {', '.join(map(str, rows.cuts))}", hint)
         return [Rows(tuple(cut // 2**level for cut in rows.cuts), rows.rank, rows.group) for level in range(levels)]

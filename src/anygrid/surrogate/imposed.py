@@ -298,7 +298,7 @@ def _mean(f: Float[Tensor, "batch channel *space"], grid: Grid) -> Float[Tensor,
 @lru_cache(maxsize=32)
 def _mean_weights(grid: Grid, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "*space"]:
     with torch.inference_mode(False):  # kept for steps with gradients even when a prediction asks first
-        return (grid.weights() / grid.volume).to(device, dtype)
+        return grid.mean_weights().to(device, dtype)
 
 
 def _shape(model: Surrogate, grid: Grid, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

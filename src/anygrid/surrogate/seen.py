@@ -133,7 +133,7 @@ def features(
     """Mean, log deviation and (not on scattered points) log large-scale share of every channel, shape ``(batch, 3 * channel)``."""
     shape = (1, -1) + (1,) * (a.ndim - 2)
     x = (a.double().cpu() - torch.tensor(centre, dtype=torch.float64).view(shape)) / torch.tensor(spread, dtype=torch.float64).view(shape)
-    weights = grid.weights() / grid.weights().sum()
+    weights = grid.mean_weights()
     flat = tuple(range(2, a.ndim))
     mean = (x * weights).sum(flat)
     deviation = ((x - mean.view(*mean.shape, *shape[2:])) ** 2 * weights).sum(flat).sqrt()

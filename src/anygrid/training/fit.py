@@ -152,8 +152,9 @@ def fit(
         Training time between checkpoints.
     parallel
         How the work is divided where ``torchrun`` started several processes (or a ``torch.distributed`` group exists): ``"data"``, each
-        takes a part of every batch; ``"sharded"``, each holds only a part of the weights and moments besides. Both equal the
-        training in one process to rounding. Only the first process writes and calls ``listener``; all return the surrogate.
+        takes a part of every batch; ``"sharded"``, each holds only a part of the weights and moments besides; ``"domain"``, each takes
+        its own rows of every field, for fields too large for one (no equations, no scattered points). All equal the training in one
+        process to rounding. Only the first process writes and calls ``listener``; all return the surrogate.
     micro_batch
         Samples that a process computes at once; by default its whole part of the batch. Smaller parts, whose gradients are added, train
         the same to rounding in less memory. ``"auto"`` halves them where memory runs out (one process). A resumed run keeps what it

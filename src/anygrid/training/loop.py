@@ -141,9 +141,10 @@ class Trainer:
                 chosen = np.unique(np.linspace(0, len(pairs) - 1, min(len(pairs), rows)).astype(np.int64))
                 for part in np.split(chosen, range(size, len(chosen), size)):
                     batch = self.held_out.read(group, part, 1)
-                    u = self.model(batch.a[:, 0].to(device), batch.grid)
-                    error = float(self.loss.per_sample(u, batch.u[:, 0].to(device), batch.grid).sum())
-                    total += error if batch.part else 0.0
+                    (a, truth), grid = self.division.part([batch.a, batch.u], batch.grid)
+                    errors = self.loss.per_sample(self.model(a[:, 0].to(device), grid), truth[:, 0].to(device), grid)
+                    # Each rank has some samples, or a share of all of them.
+                    total += float(errors.sum()) * (batch.part * len(part) / len(errors))
                     count += len(part)
         return self.division.ranks.totals(total)[0] / count
 

@@ -102,15 +102,15 @@ class RelativeNorm:
         return self._weights[key]
 
     def _make(self, grid: Grid, f: Tensor) -> tuple[Tensor, list[Tensor]]:
-        weights, volume = grid.weights(), grid.volume
         slopes = []
         if self.gradient > 0:
             whole = whole_of(grid)
             if not isinstance(whole, Box):
                 raise UsageError("gradient loss", "data on a Box", type(whole).__name__, "leave gradient at 0")
             rows = slice(grid.rows.start, grid.rows.stop) if isinstance(grid, Shard) else slice(None)
+            volume = whole.weights().sum()
             slopes = [self._slope(whole, k, rows) / volume for k in range(grid.ndim)]
-        return (weights / volume).to(f), [slope.to(f) for slope in slopes]
+        return grid.mean_weights().to(f), [slope.to(f) for slope in slopes]
 
     def _slope(self, grid: Box, k: int, rows: slice) -> Tensor:
         """Weight of the squared difference between neighbours along axis ``k``: area across times (l / h)^2 h times lambda."""

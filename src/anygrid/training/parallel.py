@@ -1,8 +1,8 @@
 """How the work of a step is divided over ranks, and how weights live there.
 
-Every rank takes some rows of the batch that a single process would take. The loss is a mean over rows, so a rank's mean, times its
-part of the rows, summed over ranks, is the loss of the single process; and so are the gradients, to rounding. The sums go bucket by
-bucket while the backward pass still runs.
+Every rank takes some samples of the batch that a single process would take. The loss is a mean over samples, so a rank's mean, times its
+part of them, summed over ranks, is the loss of the single process; and so are the gradients, to rounding. The sums go bucket by
+bucket while the backward pass still runs. Or every rank takes all samples, and of each its own rows of the grid: see :class:`Domain`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -18,12 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from anygrid.errors import UsageError
+from anygrid.grid import Grid
+from anygrid.shard import sharded
 from anygrid.surrogate import Surrogate
 from anygrid.training.ranks import Ranks, Share
 
-__all__ = ["Division", "Parallel", "Replicas", "Shards", "division_of"]
+__all__ = ["Division", "Domain", "Parallel", "Replicas", "Shards", "division_of"]
 
-Parallel = Literal["data", "sharded"]
+Parallel = Literal["data", "sharded", "domain"]
 
 
 class Division(ABC):
@@ -41,8 +43,12 @@ class Division(ABC):
         self.ranks = ranks
 
     def rows(self, count: int) -> Share:
-        """What this rank computes of ``count`` rows."""
+        """What this rank computes of ``count`` samples."""
         return self.ranks.rows(count)
+
+    def part(self, fields: Sequence[Tensor], grid: Grid) -> tuple[list[Tensor], Grid]:
+        """What this rank computes of fields ``(batch, lead, channel, *space)``, and the grid it lies on."""
+        return list(fields), grid
 
     @abstractmethod
     def place(self, model: Surrogate, device: torch.device) -> Surrogate:
@@ -98,19 +104,53 @@ class Replicas(Division):
 
     def wrap(self, objective: nn.Module) -> Any:
         """The objective itself, or with the sums of gradients over ranks."""
-        if self.ranks.alone:
-            return objective
-        from torch.nn.parallel import DistributedDataParallel
-
-        # An unused parameter keeps DDP from warning that it looked for some in vain. It looks for two reasons: an operator may have
-        # some, and only then the buckets stay those of the first step, so that a resumed run adds in the same order.
-        objective.register_parameter("_unused", nn.Parameter(torch.zeros((), device=next(objective.parameters()).device)))
-        return DistributedDataParallel(objective, find_unused_parameters=True, gradient_as_bucket_view=True)
+        return objective if self.ranks.alone else _summed(objective)
 
     def delay(self, objective: Any, wait: bool) -> None:
         """Sums over ranks now or later."""
         if not self.ranks.alone:
             objective.require_backward_grad_sync = not wait
+
+
+class Domain(Division):
+    """All weights and all samples on every rank, and of each sample this rank's rows of the grid's first axis.
+
+    Operator and loss add up over ranks themselves what needs the whole field (:mod:`anygrid.collectives`), and every rank has the loss of
+    the whole. It counts for its share of it, so that sums over ranks are what they are in the other divisions.
+    """
+
+    name = "domain"
+
+    def rows(self, count: int) -> Share:
+        """All samples."""
+        return Share(slice(0, count), 1 / self.ranks.count)
+
+    def part(self, fields: Sequence[Tensor], grid: Grid) -> tuple[list[Tensor], Grid]:
+        """Rows of whole fields, those of this rank.
+
+        Raises
+        ------
+        GridError
+            For scattered points, or fewer rows than ranks.
+        """
+        shard = sharded(grid)
+        return [shard.mine(field, 3).contiguous() for field in fields], shard
+
+    def place(self, model: Surrogate, device: torch.device) -> Surrogate:
+        """The model on the device."""
+        return model.to(device)
+
+    def spare(self, model: Surrogate, device: torch.device) -> Surrogate:
+        """A copy."""
+        return copy.deepcopy(model)
+
+    def wrap(self, objective: nn.Module) -> Any:
+        """The objective with the sums of gradients over ranks."""
+        return _summed(objective)
+
+    def delay(self, objective: Any, wait: bool) -> None:
+        """Sums of gradients now or later."""
+        objective.require_backward_grad_sync = not wait
 
 
 class Shards(Division):
@@ -191,10 +231,20 @@ def division_of(ranks: Ranks, parallel: Parallel) -> Division:
     UsageError
         For a name that is none.
     """
-    known: dict[str, type[Division]] = {kind.name: kind for kind in (Replicas, Shards)}
+    known: dict[str, type[Division]] = {kind.name: kind for kind in (Replicas, Shards, Domain)}
     if parallel not in known:
         raise UsageError("parallel", " or ".join(map(repr, known)), repr(parallel))
     return Replicas(ranks) if ranks.alone else known[parallel](ranks)
+
+
+def _summed(objective: nn.Module) -> nn.Module:
+    """An objective whose gradients are summed over ranks while they are computed."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    # An unused parameter keeps DDP from warning that it looked for some in vain. It looks for two reasons: an operator may have
+    # some, and only then the buckets stay those of the first step, so that a resumed run adds in the same order.
+    objective.register_parameter("_unused", nn.Parameter(torch.zeros((), device=next(objective.parameters()).device)))
+    return DistributedDataParallel(objective, find_unused_parameters=True, gradient_as_bucket_view=True)
 
 
 def _blocks(operator: nn.Module) -> Iterable[nn.Module]:

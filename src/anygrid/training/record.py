@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from anygrid.grid import Grid
 from anygrid.surrogate import Surrogate
 from anygrid.training.checkpoints import State
 from anygrid.training.data import TrainingData
-from anygrid.training.parallel import Division
+from anygrid.training.parallel import Division, Domain
 from anygrid.training.physics import Equations
 from anygrid.training.settings import DEFAULTS, Settings
 
@@ -41,15 +42,19 @@ def inferred(
     batch = ", ".join(str(n) for n in dict.fromkeys(settings.batch))
     said.append(f"batch {batch}, device {settings.device}, {settings.precision}")
     if settings.precision == "bfloat16" and settings.device == "cpu":
-        said.append("bfloat16 on a CPU: without instructions for it a step took six times as long as in float32 (benchmarks/speed/mixed.json)")
+        said.append(
+            "bfloat16 on a CPU: without instructions for it a step took six times as long as in float32 (benchmarks/speed/mixed.json)"
+        )
     if not division.ranks.alone:
-        said.append(_ranks(settings.batch, division))
+        said.append(_ranks(settings.batch, division, first.grid))
     return said
 
 
-def _ranks(batch: tuple[int, ...], division: Division) -> str:
+def _ranks(batch: tuple[int, ...], division: Division, grid: Grid) -> str:
     """What each process does, in words."""
     count = division.ranks.count
+    if isinstance(division, Domain):
+        return f"{count} processes, domain: each has its part of the {grid.shape[0]} rows along {grid.dims[0]}, and all samples"
     most, least = -(-max(batch) // count), min(batch) // count
     each = f"{least} to {most}" if most > least else f"{most}"
     idle = f"; {count - min(batch)} have nothing to do: a larger batch would use them" if least == 0 else ""

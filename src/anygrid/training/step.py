@@ -17,7 +17,7 @@ from anygrid.training.losses import RelativeNorm
 from anygrid.training.memory import MicroBatch, out_of_memory, release, too_large
 from anygrid.training.mixed import said, stays
 from anygrid.training.objective import Objective
-from anygrid.training.parallel import Division, Shards
+from anygrid.training.parallel import Division, Domain, Shards
 from anygrid.training.physics import Equations
 from anygrid.training.schedule import Segment
 from anygrid.training.settings import DEFAULTS, Settings
@@ -37,7 +37,7 @@ class Stepper:
     Raises
     ------
     UsageError
-        For weights of equations by gradient norms, where gradients are spread over ranks or come in parts.
+        For weights of equations by gradient norms, where gradients are spread over ranks or come in parts; for equations, where grids are.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class Stepper:
         if isinstance(weighting, GradientNorm) and (isinstance(division, Shards) or micro_batch is not None):
             hint = "choose another weighting, such as AugmentedLagrangian, or leave out parallel and micro_batch"
             raise UsageError("fit", "weights of the equation that need no gradient norms of a whole batch", "GradientNorm", hint)
+        if equations is not None and isinstance(division, Domain):
+            raise UsageError("parallel='domain'", "a loss on data alone", "an equation", "leave out physics, or choose parallel='data'")
         self.model, self.equations, self.settings, self.division = model, equations, settings, division
         self.state, self.tell, self.micro_batch = state, tell, micro_batch
         self.objective = division.wrap(Objective(model, loss, equations, labels=settings.labels))
@@ -131,10 +133,12 @@ class Stepper:
         """Loss of the whole batch and norm of its gradient, which is left in the weights."""
         settings, device, ranks = self.settings, torch.device(self.settings.device), self.division.ranks
         seed = settings.seed * 1_000_003 + number
-        torch.manual_seed(seed + ranks.rank * _APART)
+        # On a shared domain what all ranks compute of the latent field or the coefficients must be the same.
+        torch.manual_seed(seed if isinstance(self.division, Domain) else seed + ranks.rank * _APART)
         fields, grid = coarsen([batch.a, batch.u], batch.grid, segment.stride)
         if settings.augment:
             fields = apply_symmetries(fields, settings.augment, grid, torch.Generator().manual_seed(seed))
+        fields, grid = self.division.part(fields, grid)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total, rows = torch.zeros((), device=device), len(batch.a)

@@ -14,7 +14,7 @@ from anygrid.evaluate.pictures import field_examples
 from anygrid.evaluate.result import Comparison, Report, Timing, data_title, grid_name
 from anygrid.evaluate.stages import Run, lead_curves, make_baselines, score_maps, score_solvers, timing_jobs
 from anygrid.evaluate.timing import cores, environment, measure
-from anygrid.evaluate.truth import DataTruth, ProblemTruth, Say, Truth, default_reference, loose_solvers, nesting_note
+from anygrid.evaluate.truth import DataTruth, ManyTruths, ProblemTruth, Say, Truth, default_reference, loose_solvers, nesting_note
 from anygrid.evaluate.verdict import verdict
 from anygrid.grid import Grid
 from anygrid.maps import Map
@@ -35,7 +35,7 @@ def _silent(text: str) -> None:
 
 def evaluate(
     maps: Mapping[str, Map],
-    subject: Problem | Examples,
+    subject: Problem | Examples | Sequence[Examples],
     *,
     resolutions: Sequence[Resolution] = (),
     n: int = 32,
@@ -65,7 +65,8 @@ def evaluate(
     maps
         The maps under test by name.
     subject
-        A problem, or rows of test data (:class:`anygrid.io.pairs.Pairs`).
+        A problem, or rows of test data (:class:`anygrid.io.pairs.Pairs`), or several such sets on different grids of one domain, each
+        evaluated on its own grid.
     resolutions
         Where to evaluate; by default that of the data.
     n, seed
@@ -102,7 +103,8 @@ def evaluate(
     if not maps:
         raise UsageError("evaluate", "at least one map", "none", 'evaluate({"name": map}, ...)')
     truth = _truth(subject, resolutions, n, seed, reference, labels, steps, say)
-    grids = [truth.grid(r) for r in resolutions] or [truth.grid(subject.grid.shape)]  # type: ignore[union-attr]
+    sets = [] if isinstance(subject, Problem) else _sets(subject)
+    grids = [truth.grid(r) for r in resolutions] or [data.grid for data in sets]
     trained_at = None if training is None else training.grid.shape
     head = _headline(truth, grids, headline, trained_at)
     run = Run(truth, maps, say)
@@ -122,15 +124,15 @@ def evaluate(
         say("timing")
         timings = measure(timing_jobs(run, grids, batch), budget=timing_seconds)
     comparisons = _comparisons(run, timings, costs or Costs())
-    dt, units = (
-        (subject.dt or 1.0, "time units") if isinstance(subject, Problem) else (1.0, f"steps of {subject.dt}" if subject.dt else "steps")
-    )
+    dt, units = (1.0, f"steps of {sets[0].dt}" if sets and sets[0].dt else "steps")
+    if isinstance(subject, Problem):
+        dt, units = subject.dt or 1.0, "time units"
     leads = lead_curves(run, head, dt, units)
     long = long_time(run, head, long_steps) if long_steps else None
     cases = truth.cases(head)
     settings = _settings(truth, grids, n, trained_at, costs, label_error)
     return Report(
-        subject=_name(subject),
+        subject=subject.card.title if isinstance(subject, Problem) else data_title(sets[0].inputs, sets[0].outputs, sets[0].dt),
         kind="problem" if isinstance(subject, Problem) else "data",
         inputs=[dataclasses.asdict(v) for v in truth.inputs],
         outputs=[dataclasses.asdict(v) for v in truth.outputs],
@@ -149,14 +151,12 @@ def evaluate(
     )
 
 
-def _name(subject: Problem | Examples) -> str:
-    if isinstance(subject, Problem):
-        return subject.card.title
-    return data_title(subject.inputs, subject.outputs, subject.dt)
+def _sets(subject: Examples | Sequence[Examples]) -> list[Examples]:
+    return [subject] if isinstance(subject, Examples) else list(subject)
 
 
 def _truth(
-    subject: Problem | Examples,
+    subject: Problem | Examples | Sequence[Examples],
     resolutions: Sequence[Resolution],
     n: int,
     seed: int,
@@ -168,7 +168,8 @@ def _truth(
     if n < 1:
         raise UsageError("evaluate n", "at least one test sample", str(n))
     if not isinstance(subject, Problem):
-        return DataTruth(subject, n=n, steps=12 if steps is None else steps)
+        sets, length = _sets(subject), 12 if steps is None else steps
+        return DataTruth(sets[0], n=n, steps=length) if len(sets) == 1 else ManyTruths(sets, n=n, steps=length)
     if not resolutions:
         raise UsageError("evaluate", "at least one resolution", "none", "name them, such as resolutions=[43, 85]")
     grids = [subject.grid(r) for r in resolutions]

@@ -28,7 +28,17 @@ from anygrid.problems.base import Problem
 from anygrid.problems.burgers import Burgers
 from anygrid.problems.equation import EquationProblem
 
-__all__ = ["Cases", "DataTruth", "FixedSteps", "ProblemTruth", "Truth", "apply_in_chunks", "default_reference", "loose_solvers"]
+__all__ = [
+    "Cases",
+    "DataTruth",
+    "FixedSteps",
+    "ManyTruths",
+    "ProblemTruth",
+    "Truth",
+    "apply_in_chunks",
+    "default_reference",
+    "loose_solvers",
+]
 
 _CHUNK_VALUES = 2_000_000  # field values per call: bounds memory, and larger calls are no faster per sample on a CPU
 
@@ -140,6 +150,47 @@ class DataTruth(Truth):
         own = self.data.grid
         parts = [coarsen(t.flatten(0, 1), own, grid).unflatten(0, t.shape[:2]).float() for t in (a, u)]
         return parts[0], parts[1]
+
+
+class ManyTruths(Truth):
+    """Cases of several data sets of the same variables, each on its own grid and at no other resolution.
+
+    Raises
+    ------
+    UsageError
+        For none, for two on the same grid, and for sets of other variables or another lead than the first.
+    """
+
+    def __init__(self, sets: Sequence[Examples], *, n: int, steps: int) -> None:
+        if not sets:
+            raise UsageError("evaluate", "at least one data set", "none")
+        first, wanted = sets[0], _kind(sets[0])
+        for data in sets[1:]:
+            if _kind(data) != wanted:
+                raise UsageError("evaluate", f"data sets with the variables, units and lead of the first ({wanted})", str(_kind(data)))
+        self._parts = {data.grid: DataTruth(data, n=n, steps=steps) for data in sets}
+        if len(self._parts) < len(sets):
+            raise UsageError("evaluate", "data sets on different grids", "two on the same one", "join those with xarray.concat")
+        self.inputs, self.outputs = first.inputs, first.outputs
+        self.lead_steps = min(part.lead_steps for part in self._parts.values())
+        self.notes = [note for part in self._parts.values() for note in part.notes]
+
+    def grid(self, resolution: tuple[int, ...] | int) -> Grid:
+        for grid in self._parts:
+            if grid.shape == ((resolution,) * len(grid.shape) if isinstance(resolution, int) else tuple(resolution)):
+                return grid
+        known = ", ".join(grid_name(grid.shape) for grid in self._parts)
+        raise UsageError("evaluate resolutions", f"one of the data sets' own, {known}", str(resolution), "leave them out for all")
+
+    def cases(self, grid: Grid) -> Cases:
+        return self._parts[grid].cases(grid)
+
+    def trajectory(self, grid: Grid) -> tuple[Float[Tensor, "batch lead inputs *space"], Float[Tensor, "batch lead outputs *space"]]:
+        return self._parts[grid].trajectory(grid)
+
+
+def _kind(data: Examples) -> tuple[str | None, list[tuple[str, str]]]:
+    return data.dt, [(v.name, v.units) for v in (*data.inputs, *data.outputs)]
 
 
 def apply_in_chunks(map_: Map, a: Tensor, grid: Grid) -> Tensor:

@@ -60,7 +60,7 @@ class Sliced(nn.Module):
         q, k, v = self.attend(tokens).chunk(3, -1)
         tokens = nn.functional.scaled_dot_product_attention(q, k, v)
         attended = self.back((shares @ tokens).transpose(1, 2).flatten(-2)).view_as(z)
-        return z + self.mix(nn.functional.gelu(spectral_sum(z, self.spectral, self.pointwise, grid, activate=False) + attended))
+        return z + self.mix(nn.functional.gelu(spectral_sum(z, self.spectral, self.pointwise, grid, activations=0) + attended))
 
 
 class Factorised(nn.Module):

@@ -10,7 +10,8 @@ process, with the same threads and the same allocator, so that neither gains fro
 resident set of a fresh process over two training steps.
 
 The floor of the two-dimensional layer is its multiplications at the rate of a square product measured in the same run, and its field read
-and written once for each pass over it at the rate of a copy.
+and written once for each pass over it at the rate of a copy. The least time of a whole network is its multiplications at that rate and its
+GELUs at torch's rate, without touching memory; "reachable" is the peer's time over it, which no arrangement of these operations exceeds.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from anygrid.operators import FNO, default_operator
 from anygrid.operators.spectral import spectral_sum
 
 FIGURE = Path(__file__).resolve().parents[2] / "docs" / "figures" / "models.png"
-WIDTH = 32
+WIDTH, DEPTH, HEAD = 32, 4, 128
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {  # shape, modes, batch
     "1D 1024": ((1024,), (32,), 20),
     "1D 8192": ((8192,), (32,), 20),
@@ -119,37 +120,75 @@ def measure(size: str, device: str, rounds: int) -> dict[str, Any]:
     return row | {"forward": forward, "training": training, "training_megabytes": memory}
 
 
-def floor(device: str) -> dict[str, float]:
-    """Counted floor and measured time of one layer, 64 x 64 points, 24 modes, width 32, batch 20: forward pass."""
-    shape, modes, batch = SIZES["2D 64"]
-    n, points = shape[0], math.prod(shape)
-    model, grid = FNO(1, 1, [True, True], modes, width=WIDTH).to(device), _grid(shape)
-    half, full = modes[1] // 2 + 1, modes[0]
-    products = 2 * batch * WIDTH * (n * n * 2 * half + n * 2 * full * 2 * half) * 2  # analysis and synthesis, real products
-    mixing = 2 * batch * 4 * WIDTH**2 * full * half
-    pointwise = 2 * batch * points * WIDTH**2
-    bytes_ = 4 * batch * points * WIDTH * 5  # read by analysis and pointwise path, their sum written, read and written by the activation
-    square, field = torch.randn(1024, 1024, device=device), torch.randn(batch, *shape, WIDTH, device=device)
-    target, x = torch.empty_like(field), field.clone()
-    layer = partial(spectral_sum, x, model.spectral[0], model.pointwise[0], grid, activate=True)
+def products(size: str) -> dict[str, int]:
+    """Floating-point operations of one layer's transforms there and back, its mixing and its pointwise map, and of the projection."""
+    shape, modes, batch = SIZES[size]
+    points, half, kept = batch * math.prod(shape), modes[-1] // 2 + 1, [*modes[:-1], 1]
+    transforms = 2 * points * WIDTH * 2 * half
+    for k in range(len(shape) - 1):  # pairs to pairs: twice the modes from twice the points
+        transforms += 2 * batch * WIDTH * math.prod(shape[:k]) * (2 * kept[k]) * (2 * shape[k]) * math.prod(kept[k + 1 :]) * half
+    mixing = 2 * batch * 4 * WIDTH**2 * math.prod(kept) * half
+    return {
+        "transforms": 2 * transforms,
+        "mixing": mixing,
+        "pointwise": 2 * points * WIDTH**2,
+        "projection": 2 * points * (WIDTH + 1) * HEAD,
+    }
+
+
+def rates(device: str) -> dict[str, float]:
+    """Milliseconds of an operation in a square product, of a byte in a copy, and of a GELU and its gradient on a field that is in cache."""
+    square, field = torch.randn(1024, 1024, device=device), torch.randn(20, 64, 64, WIDTH, device=device)
+    target, cached = torch.empty_like(field), field[:2].clone()
     with torch.no_grad():
         found = interleaved(
             {
-                "product": partial(torch.matmul, square, square),
-                "copy": partial(target.copy_, field),
-                "layer": layer,
+                "operation": partial(torch.matmul, square, square),
+                "byte": partial(target.copy_, field),
+                "gelu": partial(nn.functional.gelu, cached),
+                "gelu_backward": partial(torch.ops.aten.gelu_backward, cached, cached),
             },
             21,
             device,
         )
-    rate, bandwidth = 2 * 1024**3 / found["product"]["median_ms"], 2 * 4 * field.numel() / found["copy"]["median_ms"]
-    counted = (products + mixing + pointwise) / rate + bytes_ / bandwidth
+    count = {"operation": 2 * 1024**3, "byte": 2 * 4 * field.numel(), "gelu": cached.numel(), "gelu_backward": cached.numel()}
+    return {name: found[name]["median_ms"] / n for name, n in count.items()}
+
+
+def least(size: str, rate: dict[str, float]) -> dict[str, float]:
+    """Milliseconds below which the FNO cannot fall with these operations: its products at full rate and its GELUs, no memory touched."""
+    shape, _, batch = SIZES[size]
+    count, points = products(size), batch * math.prod(shape)
+    gelus = points * (HEAD + WIDTH * 2 * (DEPTH - 1))  # two between layers, as the peer
+    others = DEPTH * (count["mixing"] + count["pointwise"]) + count["projection"]
+    forward = DEPTH * count["transforms"] + others
     return {
-        "gigaflops_of_a_product": round(rate / 1e6, 1),
-        "gigabytes_a_second_of_a_copy": round(bandwidth / 1e6, 1),
+        "forward_ms": forward * rate["operation"] + gelus * rate["gelu"],
+        "training_ms": (forward + DEPTH * count["transforms"] + 2 * others) * rate["operation"]
+        + gelus * (rate["gelu"] + rate["gelu_backward"]),
+        "gelu_share_of_forward": gelus * rate["gelu"] / (forward * rate["operation"] + gelus * rate["gelu"]),
+    }
+
+
+def floor(rate: dict[str, float], device: str) -> dict[str, float]:
+    """Counted floor and measured time of one layer, 64 x 64 points, 24 modes, width 32, batch 20: forward pass."""
+    shape, modes, batch = SIZES["2D 64"]
+    model, grid = FNO(1, 1, [True, True], modes, width=WIDTH).to(device), _grid(shape)
+    count, x = products("2D 64"), torch.randn(batch, *shape, WIDTH, device=device)
+    bytes_ = 4 * x.numel() * 5  # read by analysis and pointwise path, their sum written, read and written by the activation
+    with torch.no_grad():
+        run = partial(spectral_sum, x, model.spectral[0], model.pointwise[0], grid, activations=1)
+        layer = interleaved({"layer": run}, 21, device)["layer"]["median_ms"]
+    counted = (count["transforms"] + count["mixing"] + count["pointwise"]) * rate["operation"] + bytes_ * rate["byte"]
+    return {
+        "gigaflops_of_a_product": round(1e-6 / rate["operation"], 1),
+        "gigabytes_a_second_of_a_copy": round(1e-6 / rate["byte"], 1),
+        "nanoseconds_of_a_gelu": round(1e6 * rate["gelu"], 3),
+        "nanoseconds_of_its_gradient": round(1e6 * rate["gelu_backward"], 3),
         "floor_ms": round(counted, 3),
-        "layer_ms": round(found["layer"]["median_ms"], 3),
-        "layer_over_floor": round(found["layer"]["median_ms"] / counted, 3),
+        "layer_ms": round(layer, 3),
+        "layer_over_floor": round(layer / counted, 3),
+        "layer_over_floor_and_gelu": round(layer / (counted + x.numel() * rate["gelu"]), 3),
     }
 
 
@@ -201,14 +240,19 @@ def main() -> None:
         "sizes": {},
     }
     ratios: dict[str, float] = {}
+    rate = rates(options.device)
     for size in names:
         row = result["sizes"][size] = measure(size, options.device, 3 if options.smoke else options.rounds)
         for side in ("FNO", "default"):
             for kind in ("forward", "training"):
                 ratios[f"{size} {kind} {side}"] = ratio(row[kind], "neuraloperator", side)
             ratios[f"{size} memory {side}"] = round(row["training_megabytes"]["neuraloperator"] / row["training_megabytes"][side], 3)
+        row["least"] = least(size, rate)
+        row["reachable"] = {
+            kind: round(row[kind]["neuraloperator"]["median_ms"] / row["least"][f"{kind}_ms"], 2) for kind in ("forward", "training")
+        }
         print(size, {k.removeprefix(f"{size} "): v for k, v in ratios.items() if k.startswith(size)}, flush=True)
-    result["layer_floor"] = floor(options.device)
+    result["layer_floor"] = floor(rate, options.device)
     print(result["layer_floor"])
     if not options.smoke:
         for text in keep(name, result, ratios):

@@ -105,14 +105,13 @@ class FNO(nn.Module):
         for k, (spectral, pointwise) in enumerate(zip(self.spectral, self.pointwise, strict=True)):
             assert isinstance(spectral, SpectralConv)
             assert isinstance(pointwise, nn.Linear)
-            # GELU lies between layers; the last of its applications is computed again in the backward pass.
-            for _ in range(self.activations - 1 if k else 0):
-                x = nn.functional.gelu(x)
+            activations = self.activations if k else 0  # GELU lies between layers
             if k == last and query is not None and query != grid:
-                x = nn.functional.gelu(x) if k else x
+                for _ in range(activations):
+                    x = nn.functional.gelu(x)
                 x = spectral(x, grid, query) + move(pointwise(x), grid, query)
             else:
-                x = spectral_sum(x, spectral, pointwise, grid, activate=k > 0)
+                x = spectral_sum(x, spectral, pointwise, grid, activations=activations)
         return torch.movedim(self.project(x), -1, 1)
 
     @classmethod

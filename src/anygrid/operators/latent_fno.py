@@ -91,7 +91,7 @@ class Block(nn.Module):
             self.mix.bias.zero_()
 
     def forward(self, z: Tensor, grid: Grid) -> Tensor:
-        return z + activated_linear(spectral_sum(z, self.spectral, self.pointwise, grid, activate=False), self.mix)
+        return z + activated_linear(spectral_sum(z, self.spectral, self.pointwise, grid, activations=0), self.mix)
 
 
 class LatentFNO(nn.Module):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from anygrid.errors import UsageError
 from anygrid.grid import Grid
 from anygrid.numerics.bases import Basis
-from anygrid.operators.lean import Gradients, gelu_backward, linear_backward, plain_backward, recomputing
+from anygrid.operators.lean import Gradients, gelu, gelu_backward, linear, linear_backward, plain_backward, recomputing
 from anygrid.operators.transforms import Plan, analyse, analyse_transposed, coefficient_shape, plan, synthesise, synthesise_transposed
 
 __all__ = ["SpectralConv", "mix", "spectral_sum"]
@@ -57,46 +57,49 @@ class SpectralConv(nn.Module):
 
 
 def spectral_sum(
-    x: Float[Tensor, "batch *space inputs"], layer: SpectralConv, pointwise: nn.Linear, grid: Grid, *, activate: bool
+    x: Float[Tensor, "batch *space inputs"], layer: SpectralConv, pointwise: nn.Linear, grid: Grid, *, activations: int
 ) -> Tensor:
-    r"""Sum of a spectral layer and a pointwise map, channels-last on one grid.
+    r"""Sum of a spectral layer and a pointwise map, channels-last on one grid, after so many activations.
 
-    .. math:: y = \mathcal S s + P s + b, \qquad s = \sigma(x) \text{ if } \texttt{activate} \text{ else } x
+    .. math:: y = \mathcal S s + P s + b, \qquad s = \sigma(\cdots\sigma(x))
 
-    The backward pass keeps ``x`` and the few coefficients of ``s``; :math:`\sigma(x)` is computed again.
+    The backward pass keeps ``x`` and the few coefficients of ``s``; :math:`s` is computed again.
     """
     p = layer.plan(x, grid, grid)
-    if recomputing(x):
-        return _SpectralSum.apply(x, layer.weight, pointwise.weight, pointwise.bias, p, activate)
-    return _plain_sum(x, layer.weight, pointwise.weight, pointwise.bias, p, activate)
+    run = _SpectralSum.apply if recomputing(x) else _plain_sum
+    return run(x, layer.weight, pointwise.weight, pointwise.bias, p, activations)
 
 
-def _plain_sum(x: Tensor, weight: Tensor, pointwise: Tensor, bias: Tensor, plan: Plan, activate: bool) -> Tensor:
-    s = nn.functional.gelu(x) if activate else x
+def _plain_sum(x: Tensor, weight: Tensor, pointwise: Tensor, bias: Tensor, plan: Plan, activations: int) -> Tensor:
+    s = x
+    for _ in range(activations):
+        s = nn.functional.gelu(s)
     return synthesise(mix(analyse(s, plan), weight, plan), plan) + nn.functional.linear(s, pointwise, bias)
 
 
 class _SpectralSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, pointwise: Tensor, bias: Tensor, plan: Plan, activate: bool) -> Tensor:
-        s = nn.functional.gelu(x) if activate else x
+    def forward(ctx: Any, x: Tensor, weight: Tensor, pointwise: Tensor, bias: Tensor, plan: Plan, activations: int) -> Tensor:
+        s = x
+        for k in range(activations):
+            s = torch.ops.aten.gelu_(s) if k else nn.functional.gelu(s)
         c = analyse(s, plan)
         ctx.save_for_backward(x, c, weight, pointwise, bias)
-        ctx.plan, ctx.activate = plan, activate
-        return synthesise(mix(c, weight, plan), plan, onto=nn.functional.linear(s, pointwise, bias))
+        ctx.plan, ctx.activations = plan, activations
+        return synthesise(mix(c, weight, plan), plan, onto=linear(s, pointwise, bias))
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Gradients:
         x, c, weight, pointwise, bias = ctx.saved_tensors
-        plan, activate = ctx.plan, ctx.activate
+        plan, activations = ctx.plan, ctx.activations
         if torch.is_grad_enabled():
             inputs = (x, weight, pointwise, bias)
-            return *plain_backward(partial(_plain_sum, plan=plan, activate=activate), inputs, g), None, None
-        s = nn.functional.gelu(x) if activate else x
+            return *plain_backward(partial(_plain_sum, plan=plan, activations=activations), inputs, g), None, None
+        *before, s = gelu(x, activations)
         ds, dpointwise, dbias = linear_backward(g, s, pointwise)
         dc, dweight = _mix_backward(synthesise_transposed(g, plan), c, weight, plan)
         ds = analyse_transposed(dc, plan, onto=ds)
-        return gelu_backward(ds, x) if activate else ds, dweight, dpointwise, dbias, None, None
+        return gelu_backward(ds, before), dweight, dpointwise, dbias, None, None
 
 
 def _rows(c: Tensor, plan: Plan) -> Tensor:

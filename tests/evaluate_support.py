@@ -1,11 +1,15 @@
 """A steady and an evolving problem with closed forms, cheap enough to evaluate inside a test."""
 
 import math
+import os
+import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 
+from anygrid.errors import DataError
 from anygrid.fields import Variable
 from anygrid.grid import Bounded, Box, Periodic
 from anygrid.problems.base import Card, Problem
@@ -68,3 +72,26 @@ class Decay(Problem):
 
     def residual(self, a, u, grid):
         return u * 0
+
+
+@dataclass(frozen=True)
+class Deadly(Rod):
+    """A rod whose solve takes the first worker that tries with it."""
+
+    marker: str = ""
+
+    def solve(self, a, grid):
+        if os.getpid() != int(Path(self.marker).read_text()) and not Path(f"{self.marker}-done").exists():
+            Path(f"{self.marker}-done").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().solve(a, grid)
+
+
+def halve(a, grid):
+    """Not quite the solution of anything."""
+    return a / 40
+
+
+def refuse(a, grid):
+    """As a surrogate refuses a grid."""
+    raise DataError("refuse", "another grid", "this one")

@@ -39,9 +39,10 @@ from anygrid.evaluate.baselines import Persistence, mean_field, shared_channels
 from anygrid.evaluate.cost import CurvePoint, equal_error
 from anygrid.evaluate.resample import refine
 from anygrid.evaluate.result import grid_name
+from anygrid.evaluate.rows import apply
 from anygrid.evaluate.scoring import relative
 from anygrid.evaluate.timing import InTurn, Job, cores, environment, measure
-from anygrid.evaluate.truth import ProblemTruth, apply_in_chunks, loose_solvers
+from anygrid.evaluate.truth import ProblemTruth, loose_solvers
 from anygrid.grid import Axis, Box, Grid
 from anygrid.io.pairs import Pairs
 from anygrid.io.store import generate
@@ -177,7 +178,7 @@ def errors_of(row: Row, surrogate: Surrogate, folder: Path) -> dict[str, Any]:
     right = cases[head].u
 
     def error(map_: Map, grid: Grid) -> float:
-        u = refine(apply_in_chunks(map_, cases[grid].a, grid), grid, head)
+        u = refine(apply(None, map_, cases[grid].a, grid), grid, head)
         return float(relative(u, right, head).mean())
 
     data = xr.open_zarr(json.loads((folder / "costs.json").read_text()).get("data", folder / "data.zarr"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anygrid.cli import names
+from anygrid.cli.ensembles import hands
 from anygrid.cli.fitting import opened
 from anygrid.cli.output import disk_errors
 from anygrid.cli.talk import Talk
@@ -38,6 +39,8 @@ def evaluate(
         str | None, typer.Option(help="For data larger than memory: work in slabs of about so many bytes (2GB); can be continued.")
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the problem, such as viscosity=1e-4.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes for all but the timing; default: one a processor.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="All but the timing on a Dask cluster: tcp://HOST:8786.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything measured as JSON.")] = False,
 ) -> None:
     """Measure the error of a surrogate, at any resolution, beside trivial baselines and, given a problem, its solver.
@@ -48,6 +51,7 @@ def evaluate(
     anygrid evaluate darcy.anygrid darcy --resolutions 43,85,169
     """
     from anygrid.evaluate import evaluate as measure
+    from anygrid.io.workers import available_cpus
     from anygrid.surrogate import read_surrogate
 
     model = read_surrogate(surrogate)
@@ -68,7 +72,7 @@ def evaluate(
     training = None if not train else _pairs(model, opened(tuple(train), tuple(train_select or ())))
     wanted = names.resolutions(resolutions or ())
     talk = Talk()
-    with talk.work():
+    with talk.work(), hands(workers, scheduler) as cluster:
         found = measure(
             {"surrogate": model},
             subject,
@@ -79,6 +83,8 @@ def evaluate(
             long_steps=long_steps,
             timing=timing > 0,
             timing_seconds=timing or 1.0,
+            workers=0 if cluster is not None else available_cpus() if workers is None else workers,
+            cluster=cluster,
             say=talk.stage,
         )
     _show(found, report, model, attributes, as_json)

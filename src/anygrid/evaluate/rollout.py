@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from anygrid.evaluate.result import LeadCurve
-from anygrid.evaluate.truth import apply_in_chunks
+from anygrid.evaluate.rows import Rows, Team, apply, cut, in_order, rows_of
 from anygrid.fields import Variable
 from anygrid.grid import Grid
 from anygrid.maps import Map
 from anygrid.metrics.skill import anomaly_correlation, mse_skill, relative_l2_by_lead, rmse_by_lead
 
-__all__ = ["lead_curve", "roll_out"]
+__all__ = ["lead_curve", "roll", "roll_out"]
 
 
 def roll_out(
@@ -32,13 +33,34 @@ def roll_out(
     for step in range(a.shape[1]):
         u = torch.full((len(a), len(channels), *grid.shape), torch.nan, dtype=a.dtype)
         if alive.any():
-            u[alive] = apply_in_chunks(map_, state[alive], grid).to(a.dtype)
+            u[alive] = apply(None, map_, state[alive], grid).to(a.dtype)
         alive &= torch.isfinite(u).flatten(1).all(1)
         found.append(u)
         if step + 1 < a.shape[1]:
             state = a[:, step + 1].clone()
             state[:, list(channels)] = u
     return torch.stack(found, dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Rolled:
+    """A map rolled out from some rows."""
+
+    map: Map
+    grid: Grid
+    channels: tuple[int, ...]
+
+    def __call__(self, rows: Rows) -> Tensor:
+        """Outputs at every lead."""
+        assert rows.a is not None
+        return roll_out(self.map, rows.a, self.grid, self.channels)
+
+
+def roll(
+    team: Team | None, map_: Map, a: Float[Tensor, "case lead inputs *space"], grid: Grid, channels: tuple[int, ...]
+) -> Float[Tensor, "case lead outputs *space"]:
+    """:func:`roll_out` of all cases, some at a time."""
+    return torch.cat(list(in_order(team, Rolled(map_, grid, channels), cut(a, rows_of(grid, a.shape[2])))))
 
 
 def lead_curve(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from anygrid.errors import UsageError
@@ -12,11 +13,14 @@ from anygrid.evaluate.cost import MODES, Costs, compare, solver_curve
 from anygrid.evaluate.long_run import long_time
 from anygrid.evaluate.pictures import field_examples
 from anygrid.evaluate.result import Comparison, Report, Timing, data_title, grid_name
+from anygrid.evaluate.rows import Team
 from anygrid.evaluate.stages import Run, lead_curves, make_baselines, score_maps, score_solvers, timing_jobs
 from anygrid.evaluate.timing import cores, environment, measure
 from anygrid.evaluate.truth import DataTruth, ManyTruths, ProblemTruth, Say, Truth, default_reference, loose_solvers, nesting_note
 from anygrid.evaluate.verdict import verdict
 from anygrid.grid import Grid
+from anygrid.io.cluster import Cluster
+from anygrid.io.workers import Workers
 from anygrid.maps import Map
 from anygrid.metrics.spectra import describe_transform
 from anygrid.problems.base import Problem
@@ -51,6 +55,8 @@ def evaluate(
     timing: bool = True,
     timing_seconds: float = 30.0,
     batch: int = 16,
+    workers: int = 0,
+    cluster: Cluster | None = None,
     say: Say = _silent,
 ) -> Report:
     r"""Measure maps against the truth, beside the solver and the trivial baselines.
@@ -90,6 +96,11 @@ def evaluate(
         Resolution of the first table; by default that of training, else the first.
     timing, timing_seconds, batch
         Whether to time, for about how long, and the number of samples in a batch.
+    workers, cluster
+        Who solves the truth, runs the solvers and the maps: so many processes of one thread each, or the workers of a cluster
+        (:func:`anygrid.io.cluster.connect`), which need no common file system; by default this process with its threads. The values
+        are those of one process with one thread. Baselines and long runs stay here, and timings are always taken in this process, when
+        all else is done.
     say
         Called with one line of progress at a time.
 
@@ -102,33 +113,39 @@ def evaluate(
     """
     if not maps:
         raise UsageError("evaluate", "at least one map", "none", 'evaluate({"name": map}, ...)')
-    truth = _truth(subject, resolutions, n, seed, reference, labels, steps, say)
-    sets = [] if isinstance(subject, Problem) else _sets(subject)
-    grids = [truth.grid(r) for r in resolutions] or [data.grid for data in sets]
-    trained_at = None if training is None else training.grid.shape
-    head = _headline(truth, grids, headline, trained_at)
-    run = Run(truth, maps, say)
-    make_baselines(run, training, head, n)
-    label_error = None
-    if isinstance(subject, Problem):
-        run.solvers = dict(loose_solvers(subject) if solvers is None else solvers)
-        label_error = score_solvers(run, grids, head, None if labels is None else truth.grid(labels))
-    else:
-        for grid in grids:
-            score_maps(run, truth.cases(grid), grid == head, None)
-    for name, failure in run.failures.items():
-        if not any(s.name == name for s in run.scores):
-            raise failure
+    if workers < 0 or (workers and cluster is not None):
+        got = f"workers {workers}" + (" and a cluster" if cluster is not None else "")
+        raise UsageError("evaluate", "a number of workers from 0 on, or a cluster", got, "leave workers out: a cluster has its own")
+    with Workers(workers) if workers else nullcontext(cluster) as team:
+        truth = _truth(subject, resolutions, n, seed, reference, labels, steps, say, team)
+        sets = [] if isinstance(subject, Problem) else _sets(subject)
+        grids = [truth.grid(r) for r in resolutions] or [data.grid for data in sets]
+        trained_at = None if training is None else training.grid.shape
+        head = _headline(truth, grids, headline, trained_at)
+        run = Run(truth, maps, say, team)
+        make_baselines(run, training, head, n)
+        label_error = None
+        if isinstance(subject, Problem):
+            run.solvers = dict(loose_solvers(subject) if solvers is None else solvers)
+            label_error = score_solvers(run, grids, head, None if labels is None else truth.grid(labels))
+        else:
+            for grid in grids:
+                score_maps(run, truth.cases(grid), grid == head, None)
+        for name, failure in run.failures.items():
+            if not any(s.name == name for s in run.scores):
+                raise failure
+        dt, units = _time(subject)
+        leads = lead_curves(run, head, dt, units)
+    long = long_time(run, head, long_steps) if long_steps else None
     timings = []
     if timing:
         say("timing")
         timings = measure(timing_jobs(run, grids, batch), budget=timing_seconds)
+        if team is not None:
+            run.notes.append(
+                f"Errors were computed by {_said(workers, cluster)}; the times were taken afterwards in one process, on its machine."
+            )
     comparisons = _comparisons(run, timings, costs or Costs())
-    dt, units = (1.0, f"steps of {sets[0].dt}" if sets and sets[0].dt else "steps")
-    if isinstance(subject, Problem):
-        dt, units = subject.dt or 1.0, "time units"
-    leads = lead_curves(run, head, dt, units)
-    long = long_time(run, head, long_steps) if long_steps else None
     cases = truth.cases(head)
     settings = _settings(truth, grids, n, trained_at, costs, label_error)
     return Report(
@@ -155,6 +172,18 @@ def _sets(subject: Examples | Sequence[Examples]) -> list[Examples]:
     return [subject] if isinstance(subject, Examples) else list(subject)
 
 
+def _time(subject: Problem | Examples | Sequence[Examples]) -> tuple[float, str]:
+    """Time of one step of a roll-out, and its unit."""
+    if isinstance(subject, Problem):
+        return subject.dt or 1.0, "time units"
+    dt = next((data.dt for data in _sets(subject)), None)
+    return 1.0, f"steps of {dt}" if dt else "steps"
+
+
+def _said(workers: int, cluster: Cluster | None) -> str:
+    return f"{workers} processes" if cluster is None else f"the workers of {cluster.address}"
+
+
 def _truth(
     subject: Problem | Examples | Sequence[Examples],
     resolutions: Sequence[Resolution],
@@ -164,6 +193,7 @@ def _truth(
     labels: Resolution | None,
     steps: int | None,
     say: Say,
+    team: Team | None,
 ) -> Truth:
     if n < 1:
         raise UsageError("evaluate n", "at least one test sample", str(n))
@@ -186,7 +216,7 @@ def _truth(
     if any(f < g for grid in label_grids for f, g in zip(fine.shape, grid.shape, strict=True)):
         raise UsageError("evaluate labels", f"labels on a grid no finer than the reference {grid_name(fine.shape)}", str(labels))
     length = steps if steps is not None else (subject.steps if subject.dt is not None and subject.steps > 1 else 0)
-    truth = ProblemTruth(subject, fine, n=n, seed=seed, steps=length, say=say)
+    truth = ProblemTruth(subject, fine, n=n, seed=seed, steps=length, say=say, team=team)
     truth.notes.append(nesting_note(fine, grids))
     return truth
 

@@ -12,10 +12,11 @@ from anygrid.errors import AnygridError, UsageError
 from anygrid.evaluate.baselines import Examples, MeanField, NearestSample, Persistence, TensorExamples, mean_field, shared_channels
 from anygrid.evaluate.resample import refine, restrict
 from anygrid.evaluate.result import LeadCurve, Score, SpectrumCurve, grid_name
-from anygrid.evaluate.rollout import lead_curve, roll_out
+from anygrid.evaluate.rollout import lead_curve, roll
+from anygrid.evaluate.rows import Team, apply
 from anygrid.evaluate.scoring import relative, score, spectrum_curves
 from anygrid.evaluate.timing import InTurn, Job, cores
-from anygrid.evaluate.truth import Cases, ProblemTruth, Say, Truth, apply_in_chunks, coarser_sizes
+from anygrid.evaluate.truth import Cases, ProblemTruth, Say, Truth, coarser_sizes
 from anygrid.grid import Box, Grid, Sphere
 from anygrid.maps import Map
 from anygrid.numerics.seeds import sample_generator
@@ -32,6 +33,7 @@ class Run:
     truth: Truth
     maps: Mapping[str, Map]
     say: Say
+    team: Team | None = None  # who else computes; never what is timed
     baselines: dict[str, Map] = field(default_factory=dict)
     solvers: dict[str, Map] = field(default_factory=dict)
     ladder: list[Grid] = field(default_factory=list)
@@ -51,7 +53,7 @@ def make_baselines(run: Run, training: Examples | None, head: Grid, n: int) -> N
     elif isinstance(truth, ProblemTruth):
         # Samples n, n+1, ... of the seed whose first n are the test
         a = torch.cat([truth.problem.sample(1, head, sample_generator(truth.seed, n + i)) for i in range(n)]).float()
-        u = apply_in_chunks(truth.problem.solve, a, head)
+        u = apply(run.team, truth.problem.solve, a, head)
         run.baselines["mean"] = mean_field(TensorExamples(a, u, head, truth.inputs, truth.outputs))
         run.notes.append(f"Baseline 'mean': mean of {n} other solutions. No training set was given, hence no nearest training sample.")
     else:
@@ -73,7 +75,7 @@ def score_maps(run: Run, cases: Cases, head: bool, labels: Tensor | None) -> Non
     for role, maps in (("map", run.maps), ("baseline", run.baselines)):
         for name, map_ in maps.items():
             try:
-                u = apply_in_chunks(map_, cases.a, grid).detach()
+                u = apply(run.team if role == "map" else None, map_, cases.a, grid)  # baselines hold the training data
             except AnygridError as error:
                 if role == "baseline":
                     raise
@@ -99,14 +101,14 @@ def score_solvers(run: Run, grids: Sequence[Grid], head: Grid, label_grid: Grid 
     cases = {grid: truth.cases(grid) for grid in grids}
     labels: dict[Grid, Tensor] = {}
     if label_grid is not None:
-        labels = _labels_solved_on(truth, label_grid, cases)
+        labels = _labels_solved_on(run.team, truth, label_grid, cases)
     run.ladder = solver_ladder(truth, grids)
     for rung in run.ladder:
         given = cases[rung].a if rung in cases else truth.cases(rung).a
         for place, (name, solver) in enumerate(run.solvers.items()):
             run.say(f"{name} on {grid_name(rung.shape)}")
             try:
-                u = apply_in_chunks(solver, given, rung)
+                u = apply(run.team, solver, given, rung)
             except AnygridError as error:
                 run.notes.append(f"{name} refuses {grid_name(rung.shape)}: {_first_line(error)}")
                 continue
@@ -127,10 +129,10 @@ def _first_line(error: AnygridError) -> str:
     return str(error).splitlines()[0]
 
 
-def _labels_solved_on(truth: ProblemTruth, grid: Grid, cases: Mapping[Grid, Cases]) -> dict[Grid, Tensor]:
+def _labels_solved_on(team: Team | None, truth: ProblemTruth, grid: Grid, cases: Mapping[Grid, Cases]) -> dict[Grid, Tensor]:
     if grid == truth.reference:
         return {g: c.u for g, c in cases.items()}
-    u = apply_in_chunks(truth.problem.solve, truth.cases(grid).a.double(), grid)
+    u = apply(team, truth.problem.solve, truth.cases(grid).a.double(), grid)
     return {g: restrict(u, grid, g).float() for g in cases}
 
 
@@ -183,7 +185,7 @@ def lead_curves(run: Run, head: Grid, dt: float, units: str) -> list[LeadCurve]:
         run.say(f"rolling out {name} on {grid_name(on.shape)}")
         given = a if on == head else truth.trajectory(on)[0]
         try:
-            found = roll_out(map_, given, on, channels)
+            found = roll(run.team if role != "baseline" else None, map_, given, on, channels)
         except AnygridError as error:
             run.notes.append(f"{name} cannot be rolled out on {grid_name(on.shape)}: {_first_line(error)}")
             return

@@ -20,6 +20,7 @@ from anygrid.errors import UsageError
 from anygrid.evaluate.baselines import Examples, shared_channels
 from anygrid.evaluate.resample import coarsen, how_coarsened, nested, restrict
 from anygrid.evaluate.result import grid_name
+from anygrid.evaluate.rows import Reference, Team, solve_references
 from anygrid.fields import Variable
 from anygrid.grid import Axis, Box, Grid, Sphere
 from anygrid.maps import Map
@@ -28,19 +29,7 @@ from anygrid.problems.base import Problem
 from anygrid.problems.burgers import Burgers
 from anygrid.problems.equation import EquationProblem
 
-__all__ = [
-    "Cases",
-    "DataTruth",
-    "FixedSteps",
-    "ManyTruths",
-    "ProblemTruth",
-    "Truth",
-    "apply_in_chunks",
-    "default_reference",
-    "loose_solvers",
-]
-
-_CHUNK_VALUES = 2_000_000  # field values per call: bounds memory, and larger calls are no faster per sample on a CPU
+__all__ = ["Cases", "DataTruth", "FixedSteps", "ManyTruths", "ProblemTruth", "Truth", "default_reference", "loose_solvers"]
 
 Say = Callable[[str], None]
 
@@ -82,20 +71,16 @@ class ProblemTruth(Truth):
     evenly over them, so that a map is judged on developed states too.
     """
 
-    def __init__(self, problem: Problem, reference: Grid, *, n: int, seed: int, steps: int, say: Say) -> None:
+    def __init__(self, problem: Problem, reference: Grid, *, n: int, seed: int, steps: int, say: Say, team: Team | None = None) -> None:
         self.problem, self.reference, self.n, self.seed = problem, reference, n, seed
         self.inputs, self.outputs = problem.inputs, problem.outputs
         self.lead_steps = steps
-        channels = shared_channels(problem.inputs, problem.outputs)
-        self._inputs, self._outputs = [self._sample(reference)], []
-        for step in range(max(steps, 1)):
-            name = f" step {step + 1}/{steps}" if steps > 1 else ""
-            say(f"solving {n} references on {grid_name(reference.shape)}{name}")
-            self._outputs.append(apply_in_chunks(problem.solve, self._inputs[-1], reference))
-            if channels is not None:  # what is not predicted, such as a coefficient, stays
-                following = self._inputs[-1].clone()
-                following[:, list(channels)] = self._outputs[-1]
-                self._inputs.append(following)
+        job = Reference(problem, reference, seed, steps, shared_channels(problem.inputs, problem.outputs))
+        over = f" over {steps} steps" if steps > 1 else ""
+        say(f"solving {n} references on {grid_name(reference.shape)}{over}")
+        self._inputs, self._outputs = solve_references(
+            team, job, n, lambda done: say(f"solved {done} of {n} references on {grid_name(reference.shape)}")
+        )
         self.notes = [f"Truth: {n} solves on a {grid_name(reference.shape)} grid in float64, finer than any grid evaluated."]
         if steps > 1:
             self.notes.append(f"One-step errors: case i starts at step i mod {steps} of its own true trajectory.")
@@ -191,13 +176,6 @@ class ManyTruths(Truth):
 
 def _kind(data: Examples) -> tuple[str | None, list[tuple[str, str]]]:
     return data.dt, [(v.name, v.units) for v in (*data.inputs, *data.outputs)]
-
-
-def apply_in_chunks(map_: Map, a: Tensor, grid: Grid) -> Tensor:
-    """The map over a batch, a bounded number of values at a time, without gradients."""
-    size = max(1, _CHUNK_VALUES // (grid.size * a.shape[1]))
-    with torch.no_grad():
-        return torch.cat([map_(a[i : i + size], grid) for i in range(0, len(a), size)])
 
 
 def default_reference(grids: Sequence[Grid]) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -51,7 +52,9 @@ class Cluster:
         from distributed import as_completed
 
         waiting, name = iter(tasks), f"anygrid-{uuid.uuid4().hex}"
-        with self._errors(), self.client.as_current():
+        with self._errors(), self.client.as_current(), warnings.catch_warnings():
+            # Scattered data would be lost with the workers that hold them.
+            warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
             # As a task, not as scattered data: when the workers that hold it are lost it is made again.
             sent = self.client.submit(_same, job, key=f"{name}-job", pure=False)
             running: dict[Any, Task] = {}

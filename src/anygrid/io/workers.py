@@ -24,7 +24,7 @@ import torch
 
 from anygrid.errors import AnygridError
 
-__all__ = ["available_cpus", "one_thread", "run"]
+__all__ = ["Workers", "available_cpus", "one_thread", "run"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -62,36 +62,70 @@ def run(job: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> G
     AnygridError
         When a worker dies. Errors of the job itself are raised as they are, with the worker's traceback as a note.
     """
-    if workers == 0 or not _portable(job):
-        with one_thread():
-            for task in tasks:
-                yield task, job(task)
-        return
-    pending = deque(tasks)
-    replies: queue.SimpleQueue[tuple[Any, bool, Any]] = queue.SimpleQueue()
-    count = len(pending)
-    team: list[_Worker] = []
-    try:
-        # Started inside the try: Ctrl-C between two starts must not leave the first one behind.
-        for _ in range(min(workers, count)):
-            team.append(_Worker(job))
-        for worker in team:
-            worker.follow(pending, replies)
-        for _ in range(count):
-            task, good, value = replies.get()
-            if not good:
-                raise value
-            yield task, value
-    finally:
-        pending.clear()
-        for worker in team:
+    with Workers(workers) as team:
+        yield from team.run(job, tasks)
+
+
+class Workers:
+    """Processes of one thread each that do one job after another; they start with the first job and end with :meth:`end`.
+
+    Parameters
+    ----------
+    count
+        How many at most; 0 does the work in this process, with one thread.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.team: list[_Worker] = []
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def run(self, job: Callable[[Task], Result], tasks: Iterable[Task]) -> Generator[tuple[Task, Result], None, None]:
+        """As :func:`run`; the processes stay when all tasks are done, and end when the iterator is closed before that."""
+        if self.count == 0 or not _portable(job):
+            with one_thread():
+                for task in tasks:
+                    yield task, job(task)
+            return
+        pending = deque(tasks)
+        replies: queue.SimpleQueue[tuple[Any, bool, Any]] = queue.SimpleQueue()
+        count, left = len(pending), len(pending)
+        try:
+            # Started inside the try: Ctrl-C between two starts must not leave the first one behind.
+            while len(self.team) < min(self.count, count):
+                self.team.append(_Worker())
+            for worker in self.team[:count]:
+                worker.follow(job, pending, replies)
+            while left:
+                task, good, value = replies.get()
+                left -= 1
+                if not good:
+                    left = -1
+                    raise value
+                yield task, value
+        finally:
+            pending.clear()
+            if left:
+                self.end()
+            for worker in self.team:
+                worker.wait()
+
+    def end(self) -> None:
+        """Kill the processes, which keep no state that is not on disk."""
+        for worker in self.team:
             worker.end()
+        self.team = []
 
 
 class _Worker:
     """One process and the thread that talks to it."""
 
-    def __init__(self, job: Callable[[Any], Any]) -> None:
+    def __init__(self) -> None:
         environment = {**os.environ, **dict.fromkeys(_THREADS, "1")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
@@ -100,10 +134,10 @@ class _Worker:
         assert self.process.stdout is not None
         self.commands, self.answers = self.process.stdin, self.process.stdout
         self.thread: threading.Thread | None = None
-        self._send(job)
 
-    def follow(self, pending: deque[Any], replies: queue.SimpleQueue[tuple[Any, bool, Any]]) -> None:
-        """Start to take tasks from ``pending`` until it is empty."""
+    def follow(self, job: Callable[[Any], Any], pending: deque[Any], replies: queue.SimpleQueue[tuple[Any, bool, Any]]) -> None:
+        """Take the job, and start to take tasks from ``pending`` until it is empty."""
+        self._send("job", job)
         self.thread = threading.Thread(target=self._follow, args=(pending, replies), daemon=True)
         self.thread.start()
 
@@ -114,7 +148,7 @@ class _Worker:
             except IndexError:
                 return
             try:
-                self._send(task)
+                self._send("task", task)
                 good, value, trace = pickle.load(self.answers)
             except (EOFError, OSError, ValueError, pickle.UnpicklingError):
                 replies.put((task, False, self._death()))
@@ -123,9 +157,14 @@ class _Worker:
                 value.add_note(f"in a worker process:\n{trace}")
             replies.put((task, good, value))
 
-    def _send(self, item: Any) -> None:
+    def wait(self) -> None:
+        """Until it takes no more tasks."""
+        if self.thread is not None:
+            self.thread.join()
+
+    def _send(self, kind: str, item: Any) -> None:
         with suppress(BrokenPipeError):  # a dead worker is reported where its answer is awaited
-            self.commands.write(pickle.dumps(pickle.dumps(item)))  # twice: an item that cannot be loaded must not break the stream
+            self.commands.write(pickle.dumps((kind, pickle.dumps(item))))  # twice: what cannot be loaded must not break the stream
             self.commands.flush()
 
     def _death(self) -> AnygridError:
@@ -138,8 +177,7 @@ class _Worker:
         """Kill the process, which keeps no state that is not on disk, and close its pipes."""
         self.process.kill()
         self.process.wait()
-        if self.thread is not None:
-            self.thread.join()
+        self.wait()
         with suppress(BrokenPipeError):
             self.commands.close()
         self.answers.close()
@@ -165,18 +203,22 @@ def one_thread() -> Iterator[None]:
 
 
 def _serve() -> None:
-    """Body of a worker: the job, then tasks, as pickles on standard input; answers on what was standard output."""
+    """Body of a worker: a job, then its tasks, then another job, as pickles on standard input; answers on what was standard output."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a solver prints goes to stderr, not into the answers
     torch.set_num_threads(1)
-    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(inbox,), daemon=True).start()
-    job = inbox.get()
+    job: Any = None
     while True:
-        task = inbox.get()
+        kind, task = inbox.get()
+        if kind == "job":
+            job = task
+            continue
         try:
-            if isinstance(job, _Unreadable):
-                raise job.error
+            for item in (job, task):
+                if isinstance(item, _Unreadable):
+                    raise item.error
             answer = True, job(task), ""
         except Exception as error:
             answer = False, _picklable(error), traceback.format_exc()
@@ -191,16 +233,16 @@ class _Unreadable:
         self.error = error
 
 
-def _receive(inbox: queue.SimpleQueue[Any]) -> None:
+def _receive(inbox: queue.SimpleQueue[tuple[str, Any]]) -> None:
     while True:
         try:
-            item = pickle.load(sys.stdin.buffer)
+            kind, item = pickle.load(sys.stdin.buffer)
         except (EOFError, pickle.UnpicklingError):
             os._exit(1)  # the parent is gone; a solver in the main thread must not hold this process back
         try:
-            inbox.put(pickle.loads(item))
+            inbox.put((kind, pickle.loads(item)))
         except Exception as error:
-            inbox.put(_Unreadable(error))
+            inbox.put((kind, _Unreadable(error)))
 
 
 def _picklable(error: Exception) -> Exception:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from anygrid.problems.helmholtz import Helmholtz
     from anygrid.problems.kuramoto_sivashinsky import KuramotoSivashinsky
     from anygrid.problems.navier_stokes import NavierStokes
+    from anygrid.problems.shallow_water_sphere import ShallowWaterSphere
     from anygrid.report import write_report
     from anygrid.surrogate import Surrogate
     from anygrid.training import Physics, fine_tune, fit
@@ -64,6 +65,7 @@ __all__ = [
     "Problem",
     "RandomField",
     "Report",
+    "ShallowWaterSphere",
     "Sphere",
     "Surrogate",
     "Uniform",
@@ -94,6 +96,7 @@ _HOME = {
     "Helmholtz": "problems.helmholtz",
     "KuramotoSivashinsky": "problems.kuramoto_sivashinsky",
     "NavierStokes": "problems.navier_stokes",
+    "ShallowWaterSphere": "problems.shallow_water_sphere",
     "Surrogate": "surrogate",
     **dict.fromkeys(("Physics", "fine_tune", "fit"), "training"),
     "Report": "evaluate",

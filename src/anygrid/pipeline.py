@@ -27,6 +27,7 @@ from anygrid.problems.equation import EquationProblem
 from anygrid.problems.helmholtz import Helmholtz
 from anygrid.problems.kuramoto_sivashinsky import KuramotoSivashinsky
 from anygrid.problems.navier_stokes import NavierStokes
+from anygrid.problems.shallow_water_sphere import ShallowWaterSphere
 from anygrid.report import write_report
 from anygrid.surrogate import Surrogate, read_surrogate
 from anygrid.training import Build, Flip, Listener, Physics, Shift, Symmetry, Transpose, fit
@@ -103,6 +104,7 @@ _RECIPES: dict[type[Problem], Recipe] = {
     KuramotoSivashinsky: Recipe(
         n=64, resolution=128, resolutions=(96, 128, 256), budget=150.0, trajectory=50, test=32, lead_steps=30, augment=(Shift("x"),)
     ),
+    ShallowWaterSphere: Recipe(n=32, resolution=36, resolutions=(36, 48), budget=150.0, trajectory=12, test=8, lead_steps=8, reference=64),
 }
 
 

@@ -16,6 +16,7 @@ from anygrid.problems.darcy import Darcy
 from anygrid.problems.helmholtz import Helmholtz
 from anygrid.problems.kuramoto_sivashinsky import KuramotoSivashinsky
 from anygrid.problems.navier_stokes import NavierStokes
+from anygrid.problems.shallow_water_sphere import ShallowWaterSphere
 
 PROBLEMS = [
     (NavierStokes(), 64),
@@ -25,6 +26,7 @@ PROBLEMS = [
     (Burgers(scheme="cole-hopf"), 101),
     (Burgers(viscosity=0.01, dt=0.1), 256),
     (KuramotoSivashinsky(spin_up=20.0), 64),
+    (ShallowWaterSphere(modes=4, dt=3600.0), 18),
     (KuramotoSivashinsky(length=40.0, dt=0.5, spin_up=10.0), 97),
     (Darcy(), 33),
     (Helmholtz(), 32),

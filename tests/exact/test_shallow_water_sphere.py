@@ -107,7 +107,7 @@ def test_same_seed_same_function_on_every_grid():
     for grid in (Sphere.gauss(24, 48), Sphere.equiangular(60, 120)):
         a = problem.sample(2, grid, torch.Generator().manual_seed(5)).double()
         lat, lon = torch.tensor([10.0, -80.0, 45.0]), torch.tensor([0.0, 100.0, 359.0])
-        seen[grid] = evaluate_at(problem._state(a, grid)[:, :, :21, :21], lat.double(), lon.double())
+        seen[grid] = evaluate_at(problem._state(a, grid)[:, :, :17, :17], lat.double(), lon.double())
     first, second = seen.values()
     assert float(((first - second).abs().amax((0, 2)) / first.abs().amax((0, 2)))[[0, 2]].max()) < 1e-5
 

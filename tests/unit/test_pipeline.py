@@ -14,6 +14,7 @@ from anygrid.problems.darcy import Darcy
 from anygrid.problems.helmholtz import Helmholtz
 from anygrid.problems.kuramoto_sivashinsky import KuramotoSivashinsky
 from anygrid.problems.navier_stokes import NavierStokes
+from anygrid.problems.shallow_water_sphere import ShallowWaterSphere
 
 QUICK = (
     "-n",
@@ -38,7 +39,9 @@ QUICK = (
 
 
 @pytest.mark.parametrize(
-    "problem", [Darcy(), Helmholtz(), Burgers(), NavierStokes(), KuramotoSivashinsky()], ids=lambda p: type(p).__name__
+    "problem",
+    [Darcy(), Helmholtz(), Burgers(), NavierStokes(), KuramotoSivashinsky(), ShallowWaterSphere()],
+    ids=lambda p: type(p).__name__,
 )
 def test_recipes_fit_their_problems(problem):
     from anygrid.io.plan import nested

@@ -42,6 +42,7 @@ def problem_classes() -> dict[str, type[Problem]]:
     from anygrid.problems.helmholtz import Helmholtz
     from anygrid.problems.kuramoto_sivashinsky import KuramotoSivashinsky
     from anygrid.problems.navier_stokes import NavierStokes
+    from anygrid.problems.shallow_water_sphere import ShallowWaterSphere
 
     return {
         "darcy": Darcy,
@@ -49,6 +50,7 @@ def problem_classes() -> dict[str, type[Problem]]:
         "navier-stokes": NavierStokes,
         "kuramoto-sivashinsky": KuramotoSivashinsky,
         "helmholtz": Helmholtz,
+        "shallow-water-sphere": ShallowWaterSphere,
     }
 
 

@@ -72,7 +72,7 @@ class ShallowWaterSphere(Problem):
     gravity: float = 9.80616
     depth: float = 8000.0
     speed: float = 20.0
-    modes: int = 10
+    modes: int = 8
     damping: float = 10800.0
     courant: float = 1.5
 

@@ -31,7 +31,7 @@ from run import TASKS, Task, _data, _errors, _pairs
 from soap import SOAP
 
 from anygrid.problems.helmholtz import Helmholtz
-from anygrid.training import Flip, Progress, Transpose, fit, step
+from anygrid.training import Build, Flip, Progress, Transpose, fit, loop
 from anygrid.training.settings import DEFAULTS, Settings
 
 HERE = Path(__file__).resolve().parent
@@ -46,10 +46,14 @@ TIMED, SETTLED = 60, 20  # steps, and those of them that are not counted: SOAP f
 
 @dataclass(frozen=True)
 class Row:
-    """What a row changes: arguments of `fit`, and the optimiser made from AdamW's groups, the peak rate and the number of steps."""
+    """What a row changes: arguments of `fit`, the optimiser made from AdamW's groups, the peak rate and the number of steps, the operator
+    made for a number of steps, the strides out of which each batch draws one, and whether the weight of the gradient falls to 0."""
 
     arguments: dict[str, Any]
     optimiser: Callable[[optimisers.Groups, float, int], torch.optim.Optimizer] | None = None
+    operator: Callable[[int], Build] | None = None
+    strides: tuple[int, ...] = (1,)
+    falls: bool = False
 
 
 B = DEFAULTS.betas
@@ -65,6 +69,12 @@ ROWS = {
     "local kernel": Row({"operator": blocks.local}),
     "slice attention": Row({"operator": blocks.sliced}),
     "factorised": Row({"operator": blocks.factorised}),
+    "U-shaped": Row({"operator": blocks.u_shaped}),
+    "growing modes": Row({}, operator=blocks.growing),
+    "each batch on every point or every second": Row({}, strides=(1, 2)),
+    "no symmetries": Row({"augment": ()}),
+    "gradient 0.03": Row({"gradient": 0.03}),
+    "gradient 0.1 falling to 0": Row({"gradient": 0.1}, falls=True),
 }
 SEEDED = {
     "AdamW (reference)": Row({}),
@@ -77,8 +87,9 @@ SEEDED = {
 def _trained(
     task: Task, train: xr.Dataset, held_out: xr.Dataset | float, row: Row, steps: int, listener: Callable[[Progress], None]
 ) -> Any:
-    """A training with the row's optimiser in the place of AdamW."""
-    plain, made = step.make_optimizer, []
+    """A training with the row's optimiser in the place of AdamW, on the strides that it draws."""
+    plain, step, made = loop.make_optimizer, loop.Trainer.step, []
+    arguments = {"augment": task.augment} | row.arguments | ({"operator": row.operator(steps)} if row.operator else {})
 
     def make(operator: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
         assert row.optimiser is not None
@@ -86,15 +97,20 @@ def _trained(
         made.append(row.optimiser(groups, settings.learning_rate, steps))
         return made[-1]
 
-    step.make_optimizer = make if row.optimiser else plain  # type: ignore[assignment]
+    def changed(self: loop.Trainer, optimizer: Any, batch: Any, segment: Any, rate: float, number: int) -> float:
+        stride = row.strides[int(torch.randint(len(row.strides), (), generator=torch.Generator().manual_seed(number)))]
+        if row.falls:
+            self.loss = self.loss.weighted(row.arguments["gradient"] * (1 - number / steps))
+        return step(self, optimizer, batch, replace(segment, stride=stride), rate, number)
+
+    loop.make_optimizer = make if row.optimiser else plain  # type: ignore[assignment]
+    loop.Trainer.step = changed if row.falls or len(row.strides) > 1 else step  # type: ignore[method-assign]
     try:
         inputs, outputs = [v.name for v in task.problem.inputs], [v.name for v in task.problem.outputs]
         lead = None if task.problem.dt is None else 1
-        surrogate = fit(
-            train, inputs, outputs, lead=lead, steps=steps, validation=held_out, augment=task.augment, listener=listener, **row.arguments
-        )
+        surrogate = fit(train, inputs, outputs, lead=lead, steps=steps, validation=held_out, listener=listener, **arguments)
     finally:
-        step.make_optimizer = plain
+        loop.make_optimizer, loop.Trainer.step = plain, step  # type: ignore[method-assign]
     if made and hasattr(made[-1], "finish"):
         made[-1].finish()
     return surrogate

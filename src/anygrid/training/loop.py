@@ -139,7 +139,7 @@ class Trainer:
                 for part in np.split(chosen, range(size, len(chosen), size)):
                     batch = self.held_out.read(group, part, 1)
                     u = self.model(batch.a[:, 0].to(device), batch.grid)
-                    error = float(self.loss.per_sample(u, batch.u[:, 0].to(device), batch.grid).sum())
+                    error = float(self.loss.plain.per_sample(u, batch.u[:, 0].to(device), batch.grid).sum())
                     total += error if batch.part else 0.0
                     count += len(part)
         return self.division.ranks.totals(total)[0] / count

@@ -48,7 +48,7 @@ from anygrid.training.step import Stepper
 __all__ = ["Search", "held_out_error"]
 
 _POWER = 0.25  # of the ratio of lengths, by which a rate is higher in a short training
-_EVALUATIONS = 96  # predictions that a held-out error is a mean of
+EVALUATIONS = 96  # predictions that a held-out error is a mean of
 _LEADS = 4  # rolled out in the held-out error of an evolution
 
 
@@ -266,7 +266,7 @@ def held_out_error(trainer: Trainer) -> float:
             most = _LEADS if pairs.evolution else 1
             leads = max(k for k in range(1, most + 1) if k == 1 or pairs.count(k) > 0)
             n = pairs.count(leads)
-            chosen = np.unique(np.linspace(0, n - 1, min(n, _EVALUATIONS // leads)).astype(np.int64))
+            chosen = np.unique(np.linspace(0, n - 1, min(n, EVALUATIONS // leads)).astype(np.int64))
             for part in np.split(chosen, range(size, len(chosen), size)):
                 batch = trainer.held_out.read(group, part, leads)
                 error = rollout_loss(trainer.model, batch.a.to(device), batch.u.to(device), batch.grid, trainer.loss.plain)

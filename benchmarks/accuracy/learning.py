@@ -34,7 +34,7 @@ from run import TASKS, Task, _data, _errors, _pairs
 from soap import SOAP
 
 from anygrid.problems.helmholtz import Helmholtz
-from anygrid.training import Build, Flip, Progress, Transpose, fit, loop
+from anygrid.training import Build, Flip, Progress, Transpose, fit, step
 from anygrid.training.settings import DEFAULTS, Settings
 
 HERE = Path(__file__).resolve().parent
@@ -92,7 +92,7 @@ def _trained(
     task: Task, train: xr.Dataset, held_out: xr.Dataset | float, row: Row, steps: int, listener: Callable[[Progress], None]
 ) -> Any:
     """A training with the row's optimiser in the place of AdamW, on the strides that it draws."""
-    plain, step, made = loop.make_optimizer, loop.Trainer.step, []
+    plain, taken, made = step.make_optimizer, step.Stepper.step, []
     arguments = {"augment": task.augment} | row.arguments | ({"operator": row.operator(steps)} if row.operator else {})
 
     def make(operator: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
@@ -101,20 +101,20 @@ def _trained(
         made.append(row.optimiser(groups, settings.learning_rate, steps))
         return made[-1]
 
-    def changed(self: loop.Trainer, optimizer: Any, batch: Any, segment: Any, rate: float, number: int) -> float:
+    def changed(self: step.Stepper, batch: Any, segment: Any, rate: float, number: int) -> float:
         stride = row.strides[int(torch.randint(len(row.strides), (), generator=torch.Generator().manual_seed(number)))]
         if row.falls:
-            self.loss = self.loss.weighted(row.arguments["gradient"] * (1 - number / steps))
-        return step(self, optimizer, batch, replace(segment, stride=stride), rate, number)
+            self.objective.loss = self.objective.loss.weighted(row.arguments["gradient"] * (1 - number / steps))
+        return taken(self, batch, replace(segment, stride=stride), rate, number)
 
-    loop.make_optimizer = make if row.optimiser else plain  # type: ignore[assignment]
-    loop.Trainer.step = changed if row.falls or len(row.strides) > 1 else step  # type: ignore[method-assign]
+    step.make_optimizer = make if row.optimiser else plain  # type: ignore[assignment]
+    step.Stepper.step = changed if row.falls or len(row.strides) > 1 else taken  # type: ignore[method-assign]
     try:
         inputs, outputs = [v.name for v in task.problem.inputs], [v.name for v in task.problem.outputs]
         lead = None if task.problem.dt is None else 1
         surrogate = fit(train, inputs, outputs, lead=lead, steps=steps, validation=held_out, listener=listener, **arguments)
     finally:
-        loop.make_optimizer, loop.Trainer.step = plain, step  # type: ignore[method-assign]
+        step.make_optimizer, step.Stepper.step = plain, taken  # type: ignore[method-assign]
     if made and hasattr(made[-1], "finish"):
         made[-1].finish()
     return surrogate

@@ -36,6 +36,7 @@ from anygrid.grid import Grid
 from anygrid.operators import default_operator
 from anygrid.training import budget as budget_module
 from anygrid.training import fit, loop, pacing, search
+from anygrid.training import step as step_module
 
 HERE = Path(__file__).resolve().parent
 WIDTHS = (32, 48, 64)
@@ -55,15 +56,15 @@ def _arguments(task: Task) -> tuple[list[str], list[str], dict[str, Any]]:
 def ratios(task: Task, train: xr.Dataset) -> dict[int, float]:
     """CPU time of a step of each width over that of the default, the median of some turns."""
     inputs, outputs, arguments = _arguments(task)
-    plain, taken = loop.Trainer.step, list[float]()
+    plain, taken = step_module.Stepper.step, list[float]()
 
-    def step(self: loop.Trainer, *words: Any) -> float:
+    def step(self: step_module.Stepper, *words: Any) -> float:
         begun = time.process_time()
         loss = plain(self, *words)
         taken.append(time.process_time() - begun)
         return loss
 
-    loop.Trainer.step = step  # type: ignore[method-assign]
+    step_module.Stepper.step = step  # type: ignore[method-assign]
     try:
         turns: dict[int, list[float]] = {width: [] for width in WIDTHS}
         for _, width in product(range(TURNS), WIDTHS):
@@ -80,7 +81,7 @@ def ratios(task: Task, train: xr.Dataset) -> dict[int, float]:
             )
             turns[width].append(sorted(taken[1:])[len(taken) // 2 - 1])
     finally:
-        loop.Trainer.step = plain  # type: ignore[method-assign]
+        step_module.Stepper.step = plain  # type: ignore[method-assign]
     median = {width: sorted(each)[TURNS // 2] for width, each in turns.items()}
     return {width: round(median[width] / median[48], 3) for width in WIDTHS}
 
@@ -88,14 +89,14 @@ def ratios(task: Task, train: xr.Dataset) -> dict[int, float]:
 @contextmanager
 def machine(milliseconds: float, ratio: dict[int, float]) -> Iterator[SimpleNamespace]:
     """Within it the clock of `fit` moves by steps and predictions alone."""
-    now, plain, looked, judged = SimpleNamespace(seconds=0.0), loop.Trainer.step, loop.Trainer.validate, search.held_out_error
+    now, plain, looked, judged = SimpleNamespace(seconds=0.0), step_module.Stepper.step, loop.Trainer.validate, search.held_out_error
 
-    def cost(trainer: loop.Trainer) -> float:
+    def cost(trainer: loop.Trainer | step_module.Stepper) -> float:
         return milliseconds / 1e3 * ratio[int(trainer.model.operator.arguments["width"])]  # type: ignore[index,union-attr]
 
-    def step(self: loop.Trainer, optimizer: Any, batch: Any, segment: Any, rate: float, number: int) -> float:
+    def step(self: step_module.Stepper, batch: Any, segment: Any, rate: float, number: int) -> float:
         now.seconds += cost(self) * segment.unroll
-        return plain(self, optimizer, batch, segment, rate, number)
+        return plain(self, batch, segment, rate, number)
 
     def predicted(trainer: loop.Trainer, rows: int) -> None:
         now.seconds += cost(trainer) / 3 * rows / max(trainer.settings.batch)
@@ -110,12 +111,12 @@ def machine(milliseconds: float, ratio: dict[int, float]) -> Iterator[SimpleName
 
     clock = SimpleNamespace(perf_counter=lambda: now.seconds)
     kept = budget_module.time, pacing.time
-    loop.Trainer.step, loop.Trainer.validate, search.held_out_error = step, validate, error  # type: ignore[method-assign,assignment]
+    step_module.Stepper.step, loop.Trainer.validate, search.held_out_error = step, validate, error  # type: ignore[method-assign,assignment]
     budget_module.time = pacing.time = clock  # type: ignore[assignment]
     try:
         yield now
     finally:
-        loop.Trainer.step, loop.Trainer.validate, search.held_out_error = plain, looked, judged  # type: ignore[method-assign]
+        step_module.Stepper.step, loop.Trainer.validate, search.held_out_error = plain, looked, judged  # type: ignore[method-assign]
         budget_module.time, pacing.time = kept  # type: ignore[assignment]
 
 

@@ -18,6 +18,7 @@ from anygrid.training import DEFAULTS, Progress, fit, halving, pacing
 from anygrid.training import budget as budget_module
 from anygrid.training.halving import Candidate, Row, candidates_for, decided, first_rung, second_rung
 from anygrid.training.loop import Trainer
+from anygrid.training.step import Stepper
 
 BASE = Candidate("defaults", 4e-3, 0.0)
 ALL = ("gradient", "learning_rate", "width")
@@ -69,7 +70,9 @@ def test_the_defaults_win_unless_beaten_by_the_margin_to_the_end() -> None:
     _, gradient, fast, narrow, *_ = candidates_for(BASE, ALL)
     first = _rows(1, (BASE, 1.0), (gradient, 0.9), (fast, 0.8), (narrow, 0.6))
     assert decided(first, _rows(2, (BASE, 0.5), (gradient, 0.45))) == gradient
-    assert decided(first, _rows(2, (BASE, 0.5), (gradient, 0.48))) == BASE  # 4 %
+    level = _rows(1, (BASE, 1.0), (gradient, 0.96))
+    assert decided(level, _rows(2, (BASE, 0.5), (gradient, 0.48))) == BASE  # 4 %
+    assert decided(level, _rows(2, (BASE, 0.5), (gradient, 0.47))) == gradient  # 6 %
     # 40 % ahead, then 20 %: expected to be behind in the end. What was put together is compared with the product of its parts.
     assert decided(first, _rows(2, (BASE, 0.5), (narrow, 0.4))) == BASE
     both = Candidate("both", fast.learning_rate, gradient.gradient)
@@ -134,18 +137,18 @@ def test_a_better_rate_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A machine whose clock moves by steps alone: a microsecond for every thousand weights, three times that for a roll-out."""
     now = SimpleNamespace(seconds=0.0)
-    plain, looked = Trainer.step, Trainer.validate
+    plain, looked = Stepper.step, Trainer.validate
 
-    def step(self: Trainer, optimizer: Any, batch: Any, segment: Any, rate: float, number: int) -> float:
+    def step(self: Stepper, batch: Any, segment: Any, rate: float, number: int) -> float:
         now.seconds += 1e-6 * segment.unroll * sum(p.numel() for p in self.model.operator.parameters())
-        return plain(self, optimizer, batch, segment, rate, number)
+        return plain(self, batch, segment, rate, number)
 
     def validate(self: Trainer, rows: int) -> float:
         now.seconds += 1e-4 * rows
         return looked(self, rows)
 
     clock = SimpleNamespace(perf_counter=lambda: now.seconds)
-    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(Stepper, "step", step)
     monkeypatch.setattr(Trainer, "validate", validate)
     monkeypatch.setattr(budget_module, "time", clock)
     monkeypatch.setattr(pacing, "time", clock)

@@ -1,17 +1,25 @@
-"""Blocks that were compared with the default operator's: with a local kernel, with attention, factorised over the axes.
+"""Blocks that were compared with the default operator's: with a local kernel, with attention, factorised over the axes, in a U, with
+modes that grow in number as the training goes on.
 
 Each function builds the default operator and puts other blocks into it, on the same latent grids.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from anygrid.grid import Box, Grid
 from anygrid.numerics.bases import Basis
+from anygrid.numerics.interpolation import interpolate
 from anygrid.operators import LatentFNO, default_operator
+from anygrid.operators.latent_fno import Block
 from anygrid.operators.spectral import SpectralConv, spectral_sum
+from anygrid.operators.transforms import half_axis
+from anygrid.training.coarsen import coarsen
 
 
 def _halved(linear: nn.Linear) -> nn.Linear:
@@ -84,6 +92,44 @@ class Factorised(nn.Module):
         return z + self.second(nn.functional.gelu(self.first(total)))
 
 
+class U(nn.Module):
+    """Two blocks on the coarse latent grid with three on every second point of it between them (U-FNO, Wen et al. 2022, in form only).
+
+    What comes back is interpolated and added to what went down, so that no width is spent on joining them.
+    """
+
+    def __init__(self, width: int, bases: tuple[Basis, ...], inner: tuple[Basis, ...]) -> None:
+        super().__init__()
+        self.down, self.up = Block(width, SpectralConv(width, width, bases)), Block(width, SpectralConv(width, width, bases))
+        self.inner = nn.ModuleList(Block(width, SpectralConv(width, width, inner)) for _ in range(3))
+
+    def forward(self, z: Tensor, grid: Grid) -> Tensor:
+        z = self.down(z, grid)
+        (x,), half = coarsen([z.movedim(-1, 1)], grid, 2)
+        y = before = x.movedim(1, -1)
+        for block in self.inner:
+            y = block(y, half)
+        return self.up(z + interpolate((y - before).movedim(-1, 1), half, grid).movedim(1, -1), grid)
+
+
+def _masked(layer: SpectralConv, modes: Callable[[int], int]) -> None:
+    """Modes above ``modes(step)`` keep weights of zero: their gradient is taken away until their time has come."""
+    waves, half = torch.zeros(()), half_axis(layer.bases)
+    for k, basis in enumerate(layer.bases):
+        own = torch.arange(basis.highest + 1) if k == half else (torch.arange(basis.count) - basis.count // 2).abs()
+        waves = torch.maximum(waves[..., None], own.float())
+    waves, count = waves[..., None, None], [0]
+    with torch.no_grad():
+        layer.weight.mul_(waves <= modes(0) // 2)
+
+    def hook(gradient: Tensor) -> Tensor:
+        kept = modes(count[0])
+        count[0] += 1
+        return gradient if kept // 2 >= waves.max() else gradient * (waves <= kept // 2)
+
+    layer.weight.register_hook(hook)
+
+
 def _rebuilt(operator: nn.Module, make: object) -> LatentFNO:
     assert isinstance(operator, LatentFNO)
     operator.blocks = nn.ModuleList(make(block) for block in operator.blocks)  # type: ignore[operator]
@@ -104,3 +150,27 @@ def sliced(inputs: int, outputs: int, grid: Grid) -> nn.Module:
 def factorised(inputs: int, outputs: int, grid: Grid) -> nn.Module:
     operator = default_operator(inputs, outputs, grid, modes=25)
     return _rebuilt(operator, lambda block: Factorised(operator.arguments["width"], block.spectral.bases))  # type: ignore[index]
+
+
+def u_shaped(inputs: int, outputs: int, grid: Grid) -> nn.Module:
+    operator = default_operator(inputs, outputs, grid)
+    assert isinstance(operator, LatentFNO)
+    bases = operator.blocks[0].spectral.bases  # type: ignore[union-attr]
+    _, coarse = operator.latent_grids(grid)
+    assert isinstance(coarse, Box)
+    halves = [axis.size // 2 if axis.periodic else (axis.size - 1) // 2 + 1 for axis in coarse.axes]
+    inner = tuple(replace(b, count=min(b.count, n - 1 + n % 2)) for b, n in zip(bases, halves, strict=True))  # type: ignore[arg-type]
+    operator.blocks = nn.ModuleList([U(operator.arguments["width"], bases, inner)])  # type: ignore[arg-type]
+    return operator
+
+
+def growing(steps: int) -> Callable[[int, int, Grid], nn.Module]:
+    """The default operator with 5 modes along each axis at first and all of its 17 from half of the training on."""
+
+    def build(inputs: int, outputs: int, grid: Grid) -> nn.Module:
+        operator = default_operator(inputs, outputs, grid)
+        for block in operator.blocks:  # type: ignore[union-attr]
+            _masked(block.spectral, lambda step: min(17, 5 + round(24 * step / steps)))  # type: ignore[union-attr,arg-type]
+        return operator
+
+    return build

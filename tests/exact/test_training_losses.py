@@ -89,6 +89,20 @@ def test_gradient_in_two_dimensions_is_the_sum_over_axes() -> None:
     assert float(_norm(1.0)(v[None, None] + e[None, None], v[None, None], grid)) == pytest.approx(math.sqrt(0.5 * 6 / 2), rel=2e-3)
 
 
+def test_other_weights_of_the_gradient_are_other_norms() -> None:
+    grid = Box.uniform({"x": Periodic()}, 64)
+    x = 2 * math.pi * grid.points()[..., 0]
+    u, v = torch.sin(3 * x)[None, None], torch.cos(x)[None, None]
+    loss = _norm(gradient=0.5)
+    # |u - v|^2 = 1/2 + 1/2 and its gradient 9/2 + 1/2; of v 1/2 and 1/2; differences of neighbours are second order
+    for weight in (0.5, 2.0, 0.0, 0.5):
+        wanted = math.sqrt((1 + 5 * weight) / (0.5 + 0.5 * weight))
+        assert float(loss.weighted(weight)(u, v, grid)) == pytest.approx(wanted, rel=5e-3)
+        assert float(_norm(gradient=weight)(u, v, grid)) == pytest.approx(wanted, rel=5e-3)
+    assert float(loss.plain(u, v, grid)) == pytest.approx(math.sqrt(2), rel=1e-6)
+    assert loss.gradient == 0.5
+
+
 def test_gradient_needs_a_box() -> None:
     grid = Sphere.equiangular(4, 8)
     with pytest.raises(UsageError, match="Box"):

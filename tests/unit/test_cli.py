@@ -61,6 +61,14 @@ def test_fit_says_what_it_inferred_and_keeps_the_request(fitted, capsys):
     assert any("held out" in line and line.startswith("15 samples") for line in facts["inferred"])
 
 
+def test_fit_confines_when_told_to(fitted, capsys, monkeypatch):
+    monkeypatch.chdir(fitted)
+    code, _, err = call(capsys, "fit", "odd.nc", *FIT, *SMALL, "--steps", "1", "--confine", "-o", "c.anygrid")
+    assert code == 0, err
+    assert read_surrogate(fitted / "c.anygrid").imposed.radius > 0
+    assert read_surrogate(fitted / "w.anygrid").imposed.radius is None
+
+
 def test_fit_again_with_the_same_words_is_refused_then_continued(fitted, capsys, monkeypatch):
     monkeypatch.chdir(fitted)
     words = ("fit", "odd.nc", *FIT, *SMALL, "--select", "month=1999-01:2000-06", "--steps", "40")

@@ -184,6 +184,15 @@ def test_validation_data_of_its_own_and_none() -> None:
     assert none.record["validation_error"] is None
 
 
+def test_the_validation_error_is_the_relative_norm_whatever_is_trained_on() -> None:
+    ds = affine(40)
+    surrogate = fit(ds, "p", "q", operator=pointwise, steps=30, batch=4, gradient=3.0)
+    held_out = ds.isel(sample=slice(36, None))
+    u, v = surrogate.predict(held_out).q.values, held_out.q.values
+    w = np.array([0.5, *[1] * 14, 0.5]) / 15
+    assert surrogate.record["validation_error"] == pytest.approx(np.sqrt(((u - v) ** 2 @ w) / (v**2 @ w)).mean(), rel=1e-4)
+
+
 def test_best_weights_are_kept_on_request() -> None:
     common = {"operator": pointwise, "steps": 40, "learning_rate": 5.0, "batch": 2}
     best, last = (fit(affine(), "p", "q", keep_best=keep, **common) for keep in (True, False))

@@ -47,6 +47,7 @@ def surrogate_facts(surrogate: Surrogate) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in operator.parameters()),
         "validation error": record.get("validation_error"),
         "training": {k: record[k] for k in ("steps", "samples", "seconds", "torch", "threads") if k in record},
+        "search": _search(record.get("search")),
         "inferred": record.get("inferred", []),
         "range of inputs seen": seen,
         "settings": {k: v for k, v in settings.items() if v not in (None, [], {}, "")},
@@ -124,6 +125,17 @@ def _plain(value: Any) -> str:
         return ", ".join(_plain(v) for v in value)
     text = str(value)
     return text if len(text) <= 800 else text[:797] + "..."
+
+
+def _search(table: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What short trainings chose, and their held-out errors by rung, the defaults first."""
+    if table is None:
+        return None
+    rungs: dict[str, Any] = {}
+    for row in table["rows"]:
+        error = "diverged" if row["error"] is None else f"{row['error']:.4g}"
+        rungs.setdefault(f"rung {row['rung']}", []).append(f"{row['candidate']['label']} {error} ({row['steps']} steps)")
+    return {"chosen": table["chosen"]["label"], "seconds": table["seconds"], **rungs}
 
 
 def _variable(variable: Any) -> str:

@@ -62,6 +62,9 @@ def fit(
     unroll: Annotated[int | None, typer.Option(help="Leads rolled out at the end of the training; default 3.")] = None,
     increment: Annotated[bool | None, typer.Option(help="Predict what a lead adds; default: yes with --lead.")] = None,
     gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss.")] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Choose rate, gradient and width by short trainings, 15 % of the length.")
+    ] = False,
     confine: Annotated[bool, typer.Option("--confine", help="Keep roll-outs to the training data however long they are (chaos).")] = False,
     coarse_first: Annotated[list[str] | None, typer.Option(help="FRACTION:STRIDE, such as 0.4:2: train on every 2nd point first.")] = None,
     augment: Annotated[list[str] | None, typer.Option(help="A symmetry of the problem: flip:x, shift:x or transpose:x:y.")] = None,
@@ -113,6 +116,7 @@ def fit(
         unroll=unroll,
         increment=increment,
         gradient=gradient,
+        search=search,
         confine=confine,
         coarse_first=tuple(coarse_first or ()),
         augment=tuple(augment or ()),
@@ -246,7 +250,14 @@ def _arguments(request: FitRequest) -> dict[str, Any]:
     build = names.operator_named(request.operator, width=request.width, modes=request.modes, depth=request.depth)
     said["resolutions"] = tuple(_stage(word) for word in request.coarse_first)
     said["augment"] = tuple(_symmetry(word) for word in request.augment)
-    return {**said, "operator": build, "keep_best": request.keep_best, "periodic": names.flags(request.periodic, request.bounded)}
+    return {
+        **said,
+        "operator": build,
+        "search": request.search,
+        "confine": request.confine,
+        "keep_best": request.keep_best,
+        "periodic": names.flags(request.periodic, request.bounded),
+    }
 
 
 def _device(word: str) -> str:

@@ -42,6 +42,7 @@ from anygrid.training.probes import probes, usual_resolution
 from anygrid.training.progress import Listener, Progress
 from anygrid.training.ranks import join
 from anygrid.training.record import inferred, record
+from anygrid.training.search import Search
 from anygrid.training.settings import DEFAULTS, Precision, Settings
 from anygrid.training.symmetries import Symmetry
 
@@ -71,7 +72,8 @@ def fit(
     precision: Precision = "float32",
     unroll: int | None = None,
     increment: bool | None = None,
-    gradient: float = 0.0,
+    gradient: float | None = None,
+    search: bool = False,
     confine: bool = False,
     resolutions: Sequence[tuple[float, int]] = (),
     augment: Sequence[Symmetry] = (),
@@ -133,7 +135,11 @@ def fit(
         Whether to predict what the output adds to the input of the same name. Default: for an evolution whose increments vary
         less than its states (they do not when most of the input is forgotten within the lead).
     gradient
-        Weight of the gradient in the loss: see :class:`~anygrid.training.losses.RelativeNorm`.
+        Weight of the gradient in the loss: see :class:`~anygrid.training.losses.RelativeNorm`. Default: none.
+    search
+        Whether to spend up to 15 % of the length on short trainings that choose learning rate, weight of the gradient and (of a
+        budget in seconds) width of the default operator, judged on the held-out samples; what you give yourself is kept. See
+        :mod:`anygrid.training.search`; the short trainings are told, and kept in ``record["search"]``. In one process only.
     resolutions
         ``(fraction of the budget, stride)`` pairs: train first on every ``stride``-th point. Default: full resolution.
     augment
@@ -221,7 +227,7 @@ def fit(
             precision=precision,
             unroll=leads_unrolled(unroll, found) if labels else 1,
             increment=increment,
-            gradient=gradient,
+            gradient=DEFAULTS.gradient if gradient is None else gradient,
             resolutions=tuple((float(f), int(s)) for f, s in resolutions),
             augment=tuple(augment),
             keep_best=keep_best,
@@ -229,6 +235,7 @@ def fit(
             physics=None if use is None else use.to_table(),
             imposed=imposed.to_json() if imposed else None,
             labels=labels,
+            search=search,
         )
         check(settings, found)
 
@@ -247,14 +254,17 @@ def fit(
         )
         if not model.out_std.any():
             raise DataError("fit", "outputs that change from input to output", "increments that are constant", "train with increment=False")
-        loss = loss_of(model, found, gradient)
+        loss = loss_of(model, found, settings.gradient)
         equations = None if use is None else Equations(use, loss, seed, torch.device(chosen), settings.augment, ranks)
         said = inferred(settings, found, module, equations, division, default_length=budget is None and seconds is not None)
         if equations is not None:
             said.append(limit(equations.problem, equations.grid))
         for text in said:
             tell(Progress(message=text))
-        return _trained(model, found, settings, loss, equations, division, said, tell, None if run is None else Path(run), micro_batch)
+        given = {"gradient": gradient, "learning_rate": learning_rate, "width": operator}
+        free = [word for word, value in given.items() if value is None]
+        folder = None if run is None else Path(run)
+        return _trained(model, found, settings, loss, equations, division, said, tell, folder, micro_batch, free)
 
 
 def _trained(
@@ -268,8 +278,9 @@ def _trained(
     tell: Listener,
     run: Path | None,
     micro_batch: MicroBatch,
+    free: list[str],
 ) -> Surrogate:
-    """Train ``model`` as it was asked for, and write it."""
+    """Train ``model`` as it was asked for, or as a search of what is ``free`` finds it better, and write it."""
     ranks, arguments = division.ranks, {"fit": settings.to_table(), "data": found.fingerprint()}
     check_same(ranks, arguments)
     loader = Loader(found.groups, settings.batch, settings.seed, division.rows)
@@ -279,8 +290,14 @@ def _trained(
     rows = min(_VALIDATION_ROWS, max((len(p) for p in found.held_out), default=0))
     placed = division.place(model, torch.device(settings.device))
     trainer = Trainer(placed, loader, held_out, loss, settings, folder, run is not None, tell, equations, division, micro_batch)
+    hunt = Search(trainer, free) if settings.search else None
+    if hunt:
+        trainer = hunt.run()
+        settings, model, said = trainer.settings, trainer.model, said + hunt.said
     state = trainer.run(State(plan_of(settings, loader), torch.get_num_threads(), validation_rows=rows, ranks=ranks.count))
     model.record.update(record(settings, state, said, model, found))
+    if hunt:
+        model.record.update(search=hunt.table(), seconds=hunt.seconds + state.seconds)
     model.cpu().eval()
     if folder:
         model.save(folder.surrogate)

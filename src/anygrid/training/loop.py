@@ -114,7 +114,7 @@ class Trainer:
                     budget,
                     before,
                     after,
-                    lambda: choose_threads(state, budget, self.loader, self._rehearsal(state)[1], ranks.agree),
+                    lambda: choose_threads(state, budget, self.loader, self.rehearsal(state)[1], ranks.agree),
                 )
                 ended = state.step == state.plan.steps
                 if self.keeps and (revised or ended or stop or state.seconds - saved > self.settings.checkpoint_seconds):
@@ -142,7 +142,7 @@ class Trainer:
                 for part in np.split(chosen, range(size, len(chosen), size)):
                     batch = self.held_out.read(group, part, 1)
                     (a, truth), grid = self.division.part([batch.a, batch.u], batch.grid)
-                    errors = self.loss.per_sample(self.model(a[:, 0].to(device), grid), truth[:, 0].to(device), grid)
+                    errors = self.loss.plain.per_sample(self.model(a[:, 0].to(device), grid), truth[:, 0].to(device), grid)
                     # Each rank has some samples, or a share of all of them.
                     total += float(errors.sum()) * (batch.part * len(part) / len(errors))
                     count += len(part)
@@ -199,7 +199,7 @@ class Trainer:
         raise KeyboardInterrupt(f"stopped at step {state.step} of {state.plan.steps}: {kept}")
 
     def _calibrate(self, state: State, budget: float, clock: Clock) -> None:
-        rehearsal, step = self._rehearsal(state)
+        rehearsal, step = self.rehearsal(state)
         validate = None if self.held_out is None else rehearsal.validate
         known, agree = len(state.notes), self.division.ranks.agree
         if self.settings.device == "cpu":
@@ -208,7 +208,7 @@ class Trainer:
         for note in state.notes[known:]:
             self.listener(replace(self._progress(state), message=note))
 
-    def _rehearsal(self, state: State) -> tuple[Trainer, Callable[[Batch, Segment], float]]:
+    def rehearsal(self, state: State) -> tuple[Trainer, Callable[[Batch, Segment], float]]:
         """A trainer of a copy of the model, and steps with it: for measuring, so that it changes nothing."""
         model, equations = self.division.spare(self.model, torch.device(self.settings.device)), copy.deepcopy(self.equations)
         trainer = replace(self, model=model, folder=None, keeps=False, equations=equations)

@@ -10,6 +10,7 @@ rank has the loss of the whole; neighbouring ranks exchange one row for the grad
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -47,7 +48,18 @@ class RelativeNorm:
         self.inverse = torch.where(scale > 0, 1 / scale.clamp_min(1e-300), torch.zeros_like(scale))
         self.floor = _SMALLEST * float((typical * self.inverse).square().sum().sqrt())
         self.gradient = gradient
-        self._weights: dict[tuple[Grid, torch.device, torch.dtype], tuple[Tensor, list[Tensor]]] = {}
+        self._weights: dict[tuple[Grid, torch.device, torch.dtype, bool], tuple[Tensor, list[Tensor]]] = {}
+
+    def weighted(self, gradient: float) -> RelativeNorm:
+        """The same norm with another weight of the gradient."""
+        other = copy.copy(self)
+        other.gradient = gradient
+        return other
+
+    @property
+    def plain(self) -> RelativeNorm:
+        """The norm without the gradient: what a validation reports, whatever is trained on."""
+        return self.weighted(0.0)
 
     def per_sample(
         self, u: Float[Tensor, "batch channel *space"], v: Float[Tensor, "batch channel *space"], grid: Grid
@@ -89,12 +101,12 @@ class RelativeNorm:
             else:
                 following = f.narrow(k + 2, 1, f.shape[k + 2] - 1)
             current = f.narrow(k + 2, 0, factor.shape[k])
-            total = total + ((following - current).square() * factor).flatten(1).sum(1)
+            total = total + self.gradient * ((following - current).square() * factor).flatten(1).sum(1)
         return total
 
     def _on(self, grid: Grid, f: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Weights of values, and of squared differences along each axis, that sum to 1; kept for the grids in use."""
-        key = (grid, f.device, f.dtype)
+        key = (grid, f.device, f.dtype, self.gradient > 0)
         if key not in self._weights:
             # Kept for steps with gradients even when validation asks first.
             with torch.inference_mode(False):
@@ -113,10 +125,10 @@ class RelativeNorm:
         return grid.mean_weights().to(f), [slope.to(f) for slope in slopes]
 
     def _slope(self, grid: Box, k: int, rows: slice) -> Tensor:
-        """Weight of the squared difference between neighbours along axis ``k``: area across times (l / h)^2 h times lambda."""
+        """Weight of the squared difference between neighbours along axis ``k``: area across times (l / h)^2 h."""
         factors = grid.factors()
         ell = grid.axes[k].interval.length / (2 * math.pi)
-        factors[k] = self.gradient * ell**2 / _gaps(grid.axes[k])
+        factors[k] = ell**2 / _gaps(grid.axes[k])
         factors[0] = factors[0][rows]
         return outer(factors)
 

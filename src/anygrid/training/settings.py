@@ -28,6 +28,7 @@ class Defaults:
     short_budget: float = 300.0  # seconds
     short_steps: int = 5000
     betas: tuple[float, float] = (0.9, 0.98)
+    gradient: float = 0.0
     weight_decay: float = 1e-4
     warm_up: float = 0.05
     clip: float = 1.0
@@ -69,6 +70,7 @@ class Settings:
     checkpoint_seconds: float
     physics: Mapping[str, Any] | None
     labels: bool
+    search: bool
     imposed: Mapping[str, Any] | None
 
     def to_table(self) -> dict[str, Any]:
@@ -81,6 +83,8 @@ class Settings:
         table["augment"] = [{"kind": type(s).__name__.lower(), **asdict(s)} for s in self.augment]
         if self.labels:
             del table["labels"]  # as in runs from before there was a choice
+        if not self.search:
+            del table["search"]  # likewise
         return {k: list(v) if isinstance(v, tuple) else v for k, v in table.items()}
 
     @staticmethod

@@ -156,14 +156,16 @@ def test_killed_and_called_again_it_compares_only_the_rest(tmp_path, monkeypatch
         evaluate_large(surrogate, ds, memory=SMALL, keep=notes)
 
 
-def test_refusals(tmp_path):
+def test_refusals(tmp_path, monkeypatch):
     surrogate, ds = _surrogate(WALLED), _data(WALLED.at((21, 20)), tmp_path)
     with pytest.raises(UsageError, match=r"room for one row along 'x' and 6 samples.*\n.*give at least"):
         evaluate_large(surrogate, ds, memory=100)
     with pytest.raises(DataError, match="q"):
         evaluate_large(surrogate, ds.drop_vars("q"))
-    with pytest.raises(DataError, match="truth of 'q' along x, y"):
+    with pytest.raises(DataError, match="truth of 'q' along time, x, y, got dimensions time, x"):
         evaluate_large(surrogate, ds.assign(q=ds.q.isel(y=0, drop=True)))
+    with pytest.raises(DataError, match="along time, x, y, got dimensions x, y"):
+        evaluate_large(surrogate, ds.assign(q=ds.q.isel(time=0, drop=True)))
     with pytest.raises(DataError):
         evaluate_large(surrogate, ds.assign(q=ds.q.isel(x=slice(0, 9)).rename(x="x2")))
     with pytest.raises(DataError, match="finite values"):
@@ -176,4 +178,9 @@ def test_refusals(tmp_path):
         evaluate_large(_surrogate(WALLED, build=UNet), ds)
     with pytest.raises(UsageError, match="at least one test sample"):
         evaluate_large(surrogate, ds, n=0)
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setattr(large_errors, "_EVERY", 0.0)
+    with pytest.raises(FileError, match="a place that can be written"):
+        evaluate_large(surrogate, ds, memory=SMALL, keep=blocked / "notes")
     assert evaluate_large(_surrogate(WALLED, build=FNO), ds, n=1, memory="1GB").settings["slab_rows"] >= 20

@@ -104,9 +104,6 @@ def evaluate_large(
     try:
         with torch.inference_mode():
             run.work()
-    except OSError as error:
-        assert keep is not None
-        raise disk_error(error, Path(keep), "earlier notes") from error
     finally:
         surrogate.train(was_training)
     return _report(run)
@@ -153,12 +150,11 @@ def _open(surrogate: Surrogate, ds: xr.Dataset, where: str) -> _Cases:
     found = snap(find_grid(data, names, layout, periodic=periodic)[0], surrogate.grid, f"{where}: grid of the data")
     if not isinstance(found, Box | Sphere):
         raise GridError(where, "grids with axes", "scattered points", "evaluate in memory")
-    missing = [name for name in names if not set(found.dims) <= set(data[name].dims) and name in {v.name for v in surrogate.outputs}]
-    if missing:
-        raise DataError(
-            where, f"the truth of {missing[0]!r} along {', '.join(found.dims)}", f"dimensions {', '.join(map(str, data[missing[0]].dims))}"
-        )
     leading = [d for d in layout.leading if d in data.dims]
+    for v in surrogate.outputs:
+        if not {*leading, *found.dims} <= set(data[v.name].dims):
+            wanted, got = (", ".join(map(str, d)) for d in ((*leading, *found.dims), data[v.name].dims))
+            raise DataError(where, f"the truth of {v.name!r} along {wanted}", f"dimensions {got}")
     lead, starts = 0, list(range(data.sizes[leading[-1]] if leading else 1))
     if surrogate.dt is not None:
         if layout.time is None or layout.time not in leading:
@@ -312,8 +308,11 @@ class _Run:
         gathered = [[t.cpu() for t in made.gathered] for made in self.fields]
         errors = {name: [running.state() for running in each] for name, each in self.errors.items()}
         torch.save({"request": self._request, "gathered": gathered, "errors": errors, "next": self.next, "bytes": self.cases.bytes}, held)
-        self.keep.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.keep, held.getvalue(), self.keep.parent)
+        try:
+            self.keep.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.keep, held.getvalue(), self.keep.parent)
+        except OSError as error:
+            raise disk_error(error, self.keep, "earlier notes") from error
         self._noted = time.monotonic()
 
 

@@ -163,6 +163,28 @@ def test_members_in_the_data():
         run(6, initial=initial, member_dim="perturb")
 
 
+def test_descending_latitudes_and_dates_are_those_of_the_data():
+    lat, lon = np.linspace(75, -75, 6), np.arange(12) * 30.0
+    values = np.random.default_rng(0).normal(size=(3, 2, 12, 6)).astype("f4")
+    coords = {
+        "time": np.array(["2006-01", "2006-02"], dtype="datetime64[ns]"),
+        "lat": ("lat", lat, {"units": "degrees_north"}),
+        "lon": ("lon", lon, {"units": "degrees_east"}),
+    }
+    initial = xr.Dataset({"u": (("number", "time", "lon", "lat"), values, {"units": "m"})}, coords)
+    plain = forecast(Turn(), initial, 3, **STATE, dt="1month")
+    found = ensemble(Turn(), initial, 3, **STATE, dt="1month", member_dim="number", keep=Keep(members=range(3)), workers=0)
+    assert found["u"].dims == ("number", "time", "lon", "lat")
+    np.testing.assert_array_equal(found["u"], plain["u"])
+    np.testing.assert_allclose(found["u_mean"], plain["u"].mean("number"), atol=1e-6)
+    assert found["u_mean"].attrs["cell_methods"] == "realization: mean"
+    xr.testing.assert_equal(found["time"].variable, plain["time"].variable)
+    single = ensemble(Turn(), initial, 3, **STATE, dt="1month", start="each", workers=0)
+    xr.testing.assert_equal(single, forecast(Turn(), initial, 3, **STATE, dt="1month", start="each"))
+    spread = ensemble(Turn(), initial, 1, 4, **STATE, perturbation=Perturbation((0.1,), 30.0), workers=0, keep=Keep(members=range(4)))
+    assert 0.02 < float(spread["u_std"].mean()) < 0.3
+
+
 def test_a_random_map_draws_for_each_member_alone(monkeypatch):
     options = {"map_": kick, "stochastic": True, "perturbation": None}
     found = run(20, keep=kept(20), **options)

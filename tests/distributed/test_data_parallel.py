@@ -18,6 +18,7 @@ from torch import Tensor
 from training_support import Pointwise, heat, small_fno
 
 import anygrid as ag
+from anygrid.errors import UsageError
 from anygrid.io.store import generate
 from anygrid.operators import UNet, default_operator
 from anygrid.surrogate import Surrogate
@@ -119,9 +120,20 @@ def _one_grid(**more: Any) -> Surrogate:
     return fit(heat(samples=12, points=64, times=5), "u", "u", **{**ARGUMENTS, "resolutions": (), **more})
 
 
-@pytest.mark.parametrize("parts", [1, SLOW(2)])  # of the 3, 3 and 2 rows of three ranks
-def test_parts_of_a_rank(tmp_path: Path, serial: dict[str, Tensor], parts: int) -> None:
-    assert apart(kept(tmp_path, 3, micro_batch=parts)[1], serial) < ROUNDING
+@pytest.mark.slow
+@pytest.mark.parametrize(("parts", "parallel"), [(1, "data"), (2, "data"), (1, "sharded")])  # of the 3, 3 and 2 rows of three ranks
+def test_parts_of_a_rank(tmp_path: Path, serial: dict[str, Tensor], parts: int, parallel: str) -> None:
+    assert apart(kept(tmp_path, 3, micro_batch=parts, parallel=parallel)[1], serial) < ROUNDING
+
+
+def test_what_several_ranks_cannot_do(tmp_path: Path) -> None:
+    def job() -> None:
+        with pytest.raises(UsageError, match="a number on several processes, got 'auto'"):
+            train(micro_batch="auto")
+        with pytest.raises(UsageError, match=r"cpu or cuda on several processes, .* got 'cpu:1'"):
+            train(device="cpu:1")
+
+    on_ranks(2, job, tmp_path)
 
 
 DECAY = ag.Equation("u_t = 0.01*u_xx - u**3", {"x": ag.Periodic()}, initial={"u": ag.RandomField(length=0.3, std=0.4)}, dt=0.2, steps=4)
@@ -253,7 +265,7 @@ def test_different_arguments_are_refused(tmp_path: Path) -> None:
 
 
 def _torchrun(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "anygrid", "fit", *words]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "anygrid", "fit", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 

@@ -45,7 +45,9 @@ def apart(one: Surrogate, two: Surrogate) -> float:
 @pytest.mark.parametrize("error", [RuntimeError(SAID), MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
 def test_the_error_names_the_batch_and_what_fits(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Full, "error", error)
-    with pytest.raises(TrainingError, match=r"no memory for 8 samples at once at step 0\.\n.*micro_batch=2 .* fits .*batch=2 fits too"):
+    with pytest.raises(
+        TrainingError, match=r"no memory for 8 samples at once at step 0 \(.*\)\.\n.*micro_batch=2 .* fits .*batch=2 fits too"
+    ):
         train()
     assert Full.tries == [8, 4, 2, 2, 2, 2]
 

@@ -46,7 +46,7 @@ A PDE, solved, learned, and judged against its own solver:
 Every command has --help.
 """
 
-_MOMENT = 1.0  # seconds
+_MOMENT = 3.0  # seconds
 
 app = typer.Typer(
     name="anygrid",

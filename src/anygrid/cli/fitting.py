@@ -90,7 +90,7 @@ def fit(
                 --select time=1979:2005 -o sst.anygrid
     anygrid fit darcy.mat --inputs coeff --outputs sol --budget 15m
     anygrid fit few.zarr --physics my_equation.toml
-    torchrun --nproc-per-node 4 -m anygrid fit big.zarr -i a -u u --batch 32
+    torchrun --nproc-per-node 4 -m -- anygrid fit big.zarr -i a -u u --batch 32
     """
     request = FitRequest(
         data=tuple(_absolute(p) for p in path),

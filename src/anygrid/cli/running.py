@@ -97,7 +97,7 @@ def run(
     if isinstance(request, FitRequest):
         run_fit(request, folder, None, overwrite)
     elif processes() > 1:
-        hint = "generate the data first, and start torchrun -m anygrid fit on them"
+        hint = "generate the data first, and start torchrun -m -- anygrid fit on them"
         raise UsageError("run under torchrun", "a run.toml of `anygrid fit`", "a whole job", hint)
     else:
         _run_problem(request, folder, workers, overwrite)

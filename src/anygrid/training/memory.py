@@ -17,7 +17,8 @@ __all__ = ["MicroBatch", "check_micro_batch", "out_of_memory", "release", "too_l
 
 MicroBatch = int | Literal["auto"] | None
 
-_SAID = ("can't allocate memory", "cannot allocate memory", "out of memory")  # by torch's allocator on the CPU, and by older CUDA errors
+# By torch's allocator on the CPU, by CUDA's libraries, and by oneDNN, which gives no reason.
+_SAID = ("can't allocate memory", "cannot allocate memory", "out of memory", "could not create a primitive")
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -49,9 +50,9 @@ def check_micro_batch(micro_batch: MicroBatch, processes: int) -> None:
         raise UsageError("micro_batch", "1 or more samples, or 'auto'", repr(micro_batch))
 
 
-def too_large(rows: int, fits: int, number: int, *, tried: bool) -> TrainingError:
+def too_large(rows: int, fits: int, number: int, why: str, *, tried: bool) -> TrainingError:
     """The error for ``rows`` samples at once in step ``number``, of which ``fits`` would do (0: not even one)."""
-    got = f"no memory for {rows} sample{'s' if rows > 1 else ''} at once at step {number}"
+    got = f"no memory for {rows} sample{'s' if rows > 1 else ''} at once at step {number} ({why})"
     if fits:
         what = f"micro_batch={fits} (--micro-batch {fits}) {'fits' if tried else 'may fit'}"
         hint = f"{what} and trains the same to rounding: the same call with it resumes; batch={fits} fits too, and is another training"

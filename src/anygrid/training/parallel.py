@@ -167,16 +167,17 @@ class Shards(Division):
 
     def place(self, model: Surrogate, device: torch.device) -> Surrogate:
         """The model with the operator's weights spread over ranks; a plain copy of the operator waits on the CPU for the end."""
+        from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
         # Nothing is done in place to what the operator returns.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
         if self._plain is None:
             self._plain = copy.deepcopy(model.operator).cpu()
-        operator = model.operator.to(device)
+        operator, mesh = model.operator.to(device), init_device_mesh(device.type, (self.ranks.count,))
         for block in _blocks(operator):
-            fully_shard(block, reshard_after_forward=True)
-        fully_shard(operator, reshard_after_forward=True)  # type: ignore[arg-type]
+            fully_shard(block, mesh=mesh, reshard_after_forward=True)
+        fully_shard(operator, mesh=mesh, reshard_after_forward=True)  # type: ignore[arg-type]
         return model.to(device)
 
     def spare(self, model: Surrogate, device: torch.device) -> Surrogate:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from anygrid.errors import TrainingError, UsageError
+from anygrid.training.interrupt import Interrupt
 
 __all__ = ["ALONE", "Ranks", "Share", "join"]
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)  # for one answer of the others: longer than a checkpoint or a validation takes
-_WORD = timedelta(seconds=2)  # for what another process says before it ends
+_WORD = 2.0  # seconds for what another process says before it ends
 # Of the libraries that carry messages: torch raises plain RuntimeErrors for a process that is gone.
 _LOST = ("gloo/", "nccl", "connection closed", "connection reset", "timed out", "socket", "tcpstore", "broken pipe")
 
@@ -136,10 +138,12 @@ class Ranks:
         try:
             yield
         except Exception as error:
-            if not _lost(error):
-                self._say(error)
-                raise
-            told = self._told()
+            # torchrun ends the rest politely when one has died, which must wait until its name is told.
+            with Interrupt():
+                if not _lost(error):
+                    self._say(error)
+                    raise
+                told = self._told()
             raise TrainingError(f"training on {self.count} processes", "all of them to go on", told, hint) from error
         finally:
             if self._group is not None:
@@ -156,23 +160,30 @@ class Ranks:
             return
         group, self._group = self._group, None
         _quietly(lambda: dist.destroy_process_group(group))
-        _quietly(lambda: self._store.wait(["heard"], _WORD))
+        _quietly(lambda: self._appears("heard"))
+
+    def _appears(self, key: str) -> bool:
+        """Whether somebody leaves this word within a moment. Asked again and again, for a wait that runs out is a warning of torch's."""
+        until = time.monotonic() + _WORD
+        while not self._store.check([key]):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
 
     def _told(self) -> str:
         """What ended the others, as far as it is known."""
         lost = "the loss of the first process, or of its machine"
         try:
             self._store.set(f"here {self.rank}", "yes")
-            try:
-                self._store.wait(["failure"], _WORD)
+            said = self._appears("failure")
+            if self.first:
+                self._store.set("heard", "yes")
+            if said:
                 return str(self._store.get("failure").decode())
-            except RuntimeError:
-                gone = [k for k in range(self.count) if not self._store.check([f"here {k}"])]
-                named = f"process{'es' if len(gone) > 1 else ''} {', '.join(map(str, gone))}"
-                return f"{named} gone without a word (killed, or out of memory)" if gone else "a message that did not arrive"
-            finally:
-                if self.first:
-                    self._store.set("heard", "yes")
+            gone = [k for k in range(self.count) if not self._store.check([f"here {k}"])]
+            named = f"process{'es' if len(gone) > 1 else ''} {', '.join(map(str, gone))}"
+            return f"{named} gone without a word (killed, or out of memory)" if gone else "a message that did not arrive"
         except RuntimeError:
             return lost
 

@@ -42,9 +42,7 @@ def inferred(
     batch = ", ".join(str(n) for n in dict.fromkeys(settings.batch))
     said.append(f"batch {batch}, device {settings.device}, {settings.precision}")
     if settings.precision == "bfloat16" and settings.device == "cpu":
-        said.append(
-            "bfloat16 on a CPU: without instructions for it a step took six times as long as in float32 (benchmarks/speed/mixed.json)"
-        )
+        said.append("bfloat16 on a CPU: without instructions for it a step takes six times as long (benchmarks/speed/mixed.json)")
     if not division.ranks.alone:
         said.append(_ranks(settings.batch, division, first.grid))
     return said

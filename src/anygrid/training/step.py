@@ -102,32 +102,33 @@ class Stepper:
         rows = len(batch.a)
         size = min(self.state.micro_batch or rows, rows)
         found = self._attempt(batch, segment, number, mixed, size)
-        if found is not None:
+        if not isinstance(found, str):
             return found
+        why, smaller = found, size
         if not self.division.ranks.alone:
-            raise too_large(size, size // 2, number, tried=False)
-        smaller = size
-        while found is None and smaller > 1 and self.settings.labels:
+            raise too_large(size, size // 2, number, why, tried=False)
+        while isinstance(found, str) and smaller > 1 and self.settings.labels:
             smaller //= 2
             self._back(before)
             found = self._attempt(batch, segment, number, mixed, smaller)
-        if found is None or self.micro_batch != "auto":
-            raise too_large(size, 0 if found is None else smaller, number, tried=True)
+        if isinstance(found, str) or self.micro_batch != "auto":
+            raise too_large(size, 0 if isinstance(found, str) else smaller, number, why, tried=True)
         self.state.micro_batch = smaller
         self.tell(f"no memory for {size} samples at once at step {number}: batches are computed in parts of {smaller} from here on")
         return found
 
-    def _attempt(self, batch: Batch, segment: Segment, number: int, mixed: bool, size: int) -> tuple[float, float] | None:
-        """Loss and gradient norm, computed ``size`` samples at once; ``None`` when there is no memory for it."""
+    def _attempt(self, batch: Batch, segment: Segment, number: int, mixed: bool, size: int) -> tuple[float, float] | str:
+        """Loss and gradient norm, computed ``size`` samples at once; the words of the error when there is no memory for it."""
         try:
             return self._gradient(batch, segment, number, mixed, size)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         # Only here, where nothing refers to what the attempt held.
         self.optimizer.zero_grad(set_to_none=True)
         release()
-        return None
+        return why
 
     def _gradient(self, batch: Batch, segment: Segment, number: int, mixed: bool, size: int) -> tuple[float, float]:
         """Loss of the whole batch and norm of its gradient, which is left in the weights."""

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from anygrid.errors import DataError
+from anygrid.errors import DataError, UsageError
 from anygrid.fields import Layout
 from anygrid.problems.base import Problem
 from anygrid.surrogate import Imposed, Surrogate, imposed_by
@@ -35,7 +35,7 @@ from anygrid.training.data import TrainingData, gather
 from anygrid.training.loader import Loader
 from anygrid.training.loop import Trainer
 from anygrid.training.losses import RelativeNorm
-from anygrid.training.parallel import Division, Parallel, division_of
+from anygrid.training.parallel import Division, Domain, Parallel, division_of
 from anygrid.training.physics import Equations, Physics, asked, asked_of_data, check_data, completed, limit, unseen
 from anygrid.training.probes import probes, usual_resolution
 from anygrid.training.progress import Listener, Progress
@@ -173,6 +173,8 @@ def fit(
     division = division_of(ranks, parallel)
     again = "the same call resumes from the last checkpoint" if run is not None else "give a run folder, from which the same call resumes"
     with ranks.watched(again):
+        if physics and isinstance(division, Domain):
+            raise UsageError("parallel='domain'", "a loss on data alone", "an equation", "leave out physics, or choose parallel='data'")
         use, labels = asked(data, physics), not isinstance(data, Problem)
         if isinstance(data, Problem):
             assert use is not None

@@ -31,15 +31,13 @@ class Stepper:
     Raises
     ------
     UsageError
-        For weights of equations by gradient norms, where gradients are spread over ranks; for equations, where grids are.
+        For weights of equations by gradient norms, where gradients are spread over ranks.
     """
 
     def __init__(self, model: Surrogate, loss: RelativeNorm, equations: Equations | None, settings: Settings, division: Division) -> None:
         if equations is not None and isinstance(equations.weighting, GradientNorm) and isinstance(division, Shards):
             hint = "choose another weighting, such as AugmentedLagrangian, or parallel='data'"
             raise UsageError("parallel='sharded'", "weights of the equation that need no gradient norms", "GradientNorm", hint)
-        if equations is not None and isinstance(division, Domain):
-            raise UsageError("parallel='domain'", "a loss on data alone", "an equation", "leave out physics, or choose parallel='data'")
         self.model, self.equations, self.settings, self.division = model, equations, settings, division
         self.objective = division.wrap(Objective(model, loss, equations, labels=settings.labels))
         self.optimizer = make_optimizer(model.operator, settings)

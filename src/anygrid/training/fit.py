@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from anygrid.errors import DataError
+from anygrid.errors import DataError, UsageError
 from anygrid.fields import Layout
 from anygrid.problems.base import Problem
 from anygrid.surrogate import Imposed, Surrogate, imposed_by
@@ -36,7 +36,7 @@ from anygrid.training.loader import Loader
 from anygrid.training.loop import Trainer
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.memory import MicroBatch, check_micro_batch
-from anygrid.training.parallel import Division, Parallel, division_of
+from anygrid.training.parallel import Division, Domain, Parallel, division_of
 from anygrid.training.physics import Equations, Physics, asked, asked_of_data, check_data, completed, limit, unseen
 from anygrid.training.probes import probes, usual_resolution
 from anygrid.training.progress import Listener, Progress
@@ -188,6 +188,8 @@ def fit(
     again = "the same call resumes from the last checkpoint" if run is not None else "give a run folder, from which the same call resumes"
     with ranks.watched(again):
         check_micro_batch(micro_batch, ranks.count)
+        if physics and isinstance(division, Domain):
+            raise UsageError("parallel='domain'", "a loss on data alone", "an equation", "leave out physics, or choose parallel='data'")
         use, labels = asked(data, physics), not isinstance(data, Problem)
         if isinstance(data, Problem):
             assert use is not None

@@ -37,7 +37,7 @@ class Stepper:
     Raises
     ------
     UsageError
-        For weights of equations by gradient norms, where gradients are spread over ranks or come in parts; for equations, where grids are.
+        For weights of equations by gradient norms, where gradients are spread over ranks or come in parts.
     """
 
     def __init__(
@@ -55,8 +55,6 @@ class Stepper:
         if isinstance(weighting, GradientNorm) and (isinstance(division, Shards) or micro_batch is not None):
             hint = "choose another weighting, such as AugmentedLagrangian, or leave out parallel and micro_batch"
             raise UsageError("fit", "weights of the equation that need no gradient norms of a whole batch", "GradientNorm", hint)
-        if equations is not None and isinstance(division, Domain):
-            raise UsageError("parallel='domain'", "a loss on data alone", "an equation", "leave out physics, or choose parallel='data'")
         self.model, self.equations, self.settings, self.division = model, equations, settings, division
         self.state, self.tell, self.micro_batch = state, tell, micro_batch
         self.objective = division.wrap(Objective(model, loss, equations, labels=settings.labels))

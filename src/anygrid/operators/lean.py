@@ -53,8 +53,8 @@ def gelu(x: Tensor, times: int = 1) -> list[Tensor]:
 
 
 def gelu_backward(g: Tensor, before: Sequence[Tensor]) -> Tensor:
-    """Gradient of GELUs that saw ``before``, first to last; written over ``g``."""
-    for x in reversed(before):
+    """Gradient of GELUs that saw ``before``, written over ``g``; factors at each point, so in any order."""
+    for x in before:
         torch.ops.aten.gelu_backward.grad_input(g, x, grad_input=g)
     return g
 
@@ -63,7 +63,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``x @ weight.T + bias`` where no gradient is recorded: on a processor, in float32 and for tall ``x``, by oneDNN."""
     tall = x.numel() >= _TALL * x.shape[-1] > 0
     if _ONEDNN and tall and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32:
-        return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return nn.functional.linear(x, weight, bias)
 
 

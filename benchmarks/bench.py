@@ -16,7 +16,14 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SPEED = ["speed/models.py", "speed/layer.py", "speed/solvers.py", "speed/loader.py", "speed/refine.py --timing --budget 45"]
+SPEED = [
+    "speed/models.py",
+    "speed/layer.py",
+    "speed/solvers.py",
+    "speed/loader.py",
+    "speed/refine.py --timing --budget 45",
+    "speed/sphere.py",
+]
 ACCURACY = [
     *(f"accuracy/run.py {task} --minutes 15" for task in ("darcy", "burgers", "navier_stokes")),
     "accuracy/learning.py --time",

@@ -50,17 +50,22 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
-def interleaved(sides: dict[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, dict[str, float]]:
-    """Milliseconds of each side: median and quartiles of ``rounds`` turns, after two turns that are not counted."""
+def interleaved(
+    sides: dict[str, Callable[[], object]], rounds: int, device: str = "cpu", clock: Callable[[], float] = time.perf_counter
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of each side: median and quartiles of ``rounds`` turns, after two turns that are not counted.
+
+    ``time.thread_time`` as clock counts the work of one thread only, and not the time that other programs took the core away.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for k in range(-2, rounds):
         for name, run in sides.items():
-            begin = time.perf_counter()
+            begin = clock()
             run()
             if device == "cuda":
                 torch.cuda.synchronize()
             if k >= 0:
-                times[name].append(1e3 * (time.perf_counter() - begin))
+                times[name].append(1e3 * (clock() - begin))
     quantiles = {name: np.quantile(t, [0.25, 0.5, 0.75]) for name, t in times.items()}
     return {name: {"median_ms": float(q[1]), "lower_ms": float(q[0]), "upper_ms": float(q[2])} for name, q in quantiles.items()}
 

@@ -31,7 +31,18 @@ from anygrid.numerics.legendre import latitude_family, legendre_table
 from anygrid.numerics.legendre_products import project, sum_up
 from anygrid.numerics.longitude_waves import from_waves, to_waves
 
-__all__ = ["Coefficients", "analyse", "check_degree", "evaluate_at", "exact_degree", "merge", "split", "synthesise", "truncate"]
+__all__ = [
+    "Coefficients",
+    "analyse",
+    "check_degree",
+    "evaluate_at",
+    "exact_degree",
+    "highest_degree",
+    "merge",
+    "split",
+    "synthesise",
+    "truncate",
+]
 
 Coefficients = Float[Tensor, "batch channel degree order 2"]
 _POINTS = 1 << 12  # scattered points whose tables are made at once
@@ -49,6 +60,12 @@ def exact_degree(grid: Sphere) -> int:
     return min(nlat - 1 if latitude_family(grid) == "gauss" else (nlat - 1) // 2, (nlon - 1) // 2)
 
 
+def highest_degree(grid: Sphere) -> int:
+    """Highest degree that :func:`analyse` takes: what the points tell apart, on even latitudes with an aliasing quadrature."""
+    nlat, nlon = grid.shape
+    return min(nlat - 1, (nlon - 1) // 2)
+
+
 def check_degree(degree: int, grid: Sphere) -> None:
     """Refuse to analyse beyond what the points tell apart.
 
@@ -57,8 +74,7 @@ def check_degree(degree: int, grid: Sphere) -> None:
     GridError
         For a degree of ``nlat`` or more, or an order at or above half the longitudes.
     """
-    nlat, nlon = grid.shape
-    most = min(nlat - 1, (nlon - 1) // 2)
+    (nlat, nlon), most = grid.shape, highest_degree(grid)
     if not 0 <= degree <= most:
         raise GridError(
             f"spherical harmonics on {nlat}x{nlon} points", f"a degree from 0 to {most}", str(degree), "use a finer grid or a lower degree"

@@ -15,7 +15,7 @@ ones, and orders below half the number of longitudes. Above that, on even latitu
 
 In memory the order is the slowest dimension, so that batch, channel and the two parts are one wide dimension of every product; filters and
 other elementwise operations keep that layout. Reverse-mode gradients of any order. Two copies of the tables (with and without weights) are
-cached for each grid, degree and precision: 2 MB at degree 63 in float32, 750 MB at degree 719.
+cached for each grid, degree and precision: 2 MB at degree 63 in float32, 0.8 GB at degree 719.
 """
 
 from __future__ import annotations

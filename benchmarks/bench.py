@@ -23,6 +23,7 @@ SPEED = [
     "speed/loader.py",
     "speed/scaling.py",
     "speed/refine.py --timing --budget 45",
+    "speed/sphere.py",
 ]
 ACCURACY = [
     *(f"accuracy/run.py {task} --minutes 15" for task in ("darcy", "burgers", "navier_stokes")),

@@ -11,7 +11,7 @@ from anygrid.errors import AnygridError, GridError, UsageError
 from anygrid.grid import Axis, Bounded, Box, Periodic, Sphere
 from anygrid.numerics.legendre import latitude_quadrature
 from anygrid.numerics.spherical_harmonics import evaluate_at, synthesise
-from anygrid.problems.shallow_water_sphere import ShallowWaterSphere
+from anygrid.problems.shallow_water_sphere import ShallowWaterSphere, _tendency
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -119,6 +119,10 @@ def test_sampled_winds_have_the_speed_asked_for():
     state = problem._state(a, grid)
     assert float(state[:, 1].norm()) < 1e-4 * float(state[:, 0].norm())
     assert abs(np.mean([_mean(x[2], grid) for x in a]) - 8000) < 0.1
+    flat = state.clone()
+    flat[:, 2, 1:] = 0
+    growth = [_tendency(problem, 31, torch.float64, state.device)(s)[:, 1].norm() for s in (state, flat)]
+    assert float(growth[0] / growth[1]) < 0.01  # in balance: no divergence arises at once
 
 
 def test_refusals():

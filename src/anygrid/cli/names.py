@@ -192,16 +192,17 @@ def operator_named(name: str, *, width: int | None = None, modes: int | None = N
 
 def _spherical(inputs: int, outputs: int, grid: Grid, given: dict[str, int]) -> nn.Module:
     from anygrid.grid import Sphere
-    from anygrid.numerics.spherical_harmonics import check_degree, exact_degree
+    from anygrid.numerics.spherical_harmonics import exact_degree, highest_degree
     from anygrid.operators import SphericalFNO
 
     if not isinstance(grid, Sphere):
         raise UsageError("--operator sfno", "data on latitudes and longitudes", f"a {type(grid).__name__}", "leave --operator out")
-    most = exact_degree(grid)
-    degree = given.get("modes", min(64, most + 1)) - 1
-    check_degree(degree, grid)
+    kept, most = given.get("modes", min(64, exact_degree(grid) + 1)), highest_degree(grid) + 1
+    if kept > most:
+        points = f"{grid.shape[0]}x{grid.shape[1]}"
+        raise UsageError("--modes", f"at most the {most} degrees that {points} points tell apart", str(kept), f"--modes {most} or fewer")
     sizes: dict[str, Any] = {k: v for k, v in given.items() if k != "modes"}
-    return SphericalFNO(inputs, outputs, degree, **sizes)
+    return SphericalFNO(inputs, outputs, kept - 1, **sizes)
 
 
 def _default_sized(given: dict[str, int]) -> Build:

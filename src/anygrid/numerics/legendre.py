@@ -180,7 +180,7 @@ def legendre_table(
             + \sqrt{(l+m)(l+m-1)}\,\bar P_{l-1}^{m-1}\Big) \\
         \frac{d\bar P_l^m}{d\varphi} &= \tfrac12 \Big(\sqrt{(l+m)(l-m+1)}\,\bar P_l^{m-1} - \sqrt{(l-m)(l+m+1)}\,\bar P_l^{m+1}\Big)
 
-    (ladder operators of angular momentum; Varshalovich et al. 1988, section 5.8).
+    (ladder operators of angular momentum; Varshalovich et al. 1988, chapter 5).
 
     Raises
     ------

@@ -50,7 +50,7 @@ def vorticity_divergence(u: Field, v: Field, grid: Sphere, degree: int | None = 
         \zeta_l^m = \frac1a \int \Big( \frac{i m \bar P_l^m}{\cos\varphi}\, v_m + \frac{d\bar P_l^m}{d\varphi}\, u_m \Big) d\mu, \qquad
         \delta_l^m = \frac1a \int \Big( \frac{i m \bar P_l^m}{\cos\varphi}\, u_m - \frac{d\bar P_l^m}{d\varphi}\, v_m \Big) d\mu
 
-    (Temperton 1991, Mon. Wea. Rev. 119, eq. 8-10, with the wind itself instead of its product with the cosine.)
+    (Temperton 1991, Mon. Wea. Rev. 119, with the wind itself instead of its product with the cosine.)
 
     Raises
     ------

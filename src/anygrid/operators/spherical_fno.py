@@ -7,7 +7,7 @@ r"""Spherical Fourier neural operator: each degree of the spherical harmonics ha
 
 A linear map of fields on the sphere commutes with all rotations exactly if it acts on degrees alone (Schur's lemma; Driscoll and Healy
 1994, theorem 1), so :math:`\mathcal S` is the most general convolution with a kernel that depends on distance. The network is that of
-Bonev et al. 2023 (arXiv:2306.03838, eq. 8-9), with real matrices.
+Bonev et al. 2023 (arXiv:2306.03838), with real matrices.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class ShallowWaterSphere(Problem):
     ``3 L + 3`` longitudes, on which they do not alias. Time: fourth order (:class:`~anygrid.numerics.stepping.ETDRK4`), the hyperdiffusion
     exact. Each sample takes its own number of internal steps.
 
-    Source: Williamson et al., J. Comput. Phys. 102 (1992) 211, section 2 (eq. 2-4 in this form); Hack and Jakob, NCAR/TN-343+STR (1992),
+    Source: Williamson et al., J. Comput. Phys. 102 (1992) 211, section 2; Hack and Jakob, NCAR/TN-343+STR (1992),
     for the spectral form.
     """
 
@@ -90,7 +90,7 @@ class ShallowWaterSphere(Problem):
         sampler="random stream function of degrees 1 to `modes`, power l^-2 in the wind, no divergence, depth in nonlinear balance",
         solver="spherical harmonics, products without aliasing; ETDRK4, hyperdiffusion exact; steps limited by the fastest gravity wave",
         order="spectral in space, 4 in time",
-        cost="about 0.2 s a sample and 6 hours at 64x128 (degree 31) on one shared core",
+        cost="about 0.12 s of processor time a sample and 6 hours at 64x128 (degree 31), one core of a shared machine",
         source="Williamson et al. 1992; tests: its case 2, Galewsky et al. 2004",
     )
 

@@ -22,6 +22,7 @@ ROWS = 7
 @pytest.fixture(autouse=True)
 def short_rungs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(halving, "_LEAST", 3)
+    monkeypatch.setattr(halving, "_SETTLED", 0)
 
 
 class _Presses(Pointwise):
@@ -49,11 +50,10 @@ def _result(surrogate: Surrogate) -> tuple[list[Any], list[Any]]:
 
 @pytest.fixture(scope="module")
 def undisturbed() -> tuple[list[Any], list[Any]]:
-    least, halving._LEAST = halving._LEAST, 3
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(halving, "_LEAST", 3)
+        patch.setattr(halving, "_SETTLED", 0)
         return _result(_train(None))
-    finally:
-        halving._LEAST = least
 
 
 def test_kill_9_in_the_search_repeats_no_finished_row(tmp_path: Path, undisturbed: tuple[list[Any], list[Any]]) -> None:
@@ -65,7 +65,7 @@ from pathlib import Path
 torch.set_num_threads(1)
 sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]
 from anygrid.training import halving
-halving._LEAST = 3
+halving._LEAST, halving._SETTLED = 3, 0
 from test_search_kill import _train
 _train(Path({str(folder)!r}))
 """

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-__all__ = ["RATIO", "SECOND", "SHARE", "Candidate", "Row", "candidates_for", "decided", "first_rung", "second_rung"]
+__all__ = ["RATIO", "SECOND", "SHARE", "Candidate", "Row", "affordable", "candidates_for", "decided", "first_rung", "second_rung"]
 
 SHARE = 0.15  # of the length of the training, for all short trainings together
 RATIO = 3  # length of the second rung over that of the first
 SECOND = 3  # candidates of the second rung
 _LEAST = 50  # steps of the defaults in the first rung: fewer say nothing
+_SETTLED = 1000  # steps of the second rung from which on a gradient term is tried
 _MARGIN = 0.05
 _TINY = 1e-30
 _KINDS = ("learning_rate", "gradient", "width")
@@ -81,6 +82,19 @@ def first_rung(count: int, length: float) -> tuple[int, float]:
         if each >= _LEAST:
             return k, each
     return 0, 0.0
+
+
+def affordable(candidates: Sequence[Candidate], length: float) -> tuple[list[Candidate], float]:
+    """Candidates and length of each training of the first rung, for a training of ``length`` steps.
+
+    A gradient term is tried only where the second rung has 1000 steps: on Burgers' equation it is far ahead after 200, and behind after
+    a thousand and from then on.
+    """
+    plain = [candidate for candidate in candidates if candidate.gradient == candidates[0].gradient]
+    count, each = first_rung(len(candidates), length)
+    if RATIO * each < _SETTLED:
+        candidates, (count, each) = plain, first_rung(len(plain), length)
+    return list(candidates[:count]), each
 
 
 def second_rung(rows: Sequence[Row]) -> list[Candidate]:

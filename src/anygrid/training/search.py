@@ -35,7 +35,7 @@ from anygrid.surrogate.file import write_atomically
 from anygrid.training.arguments import arguments_of, built, plan_of
 from anygrid.training.budget import Clock
 from anygrid.training.checkpoints import State
-from anygrid.training.halving import RATIO, SECOND, SHARE, Candidate, Row, candidates_for, decided, first_rung, second_rung
+from anygrid.training.halving import RATIO, SECOND, SHARE, Candidate, Row, affordable, candidates_for, decided, second_rung
 from anygrid.training.loop import Trainer
 from anygrid.training.objective import rollout_loss
 from anygrid.training.pacing import calibrate, choose_threads
@@ -113,16 +113,16 @@ class Search:
             After Ctrl-C; finished rows are kept where there is a folder.
         """
         length = self._length()
-        count, each = first_rung(len(self.candidates), length)
-        if not count:
+        tried, each = affordable(self.candidates, length)
+        if not tried:
             self._say(f"search: none, a training of about {length:.0f} steps is too short for one; the defaults are used")
             return self._rest(self.candidates[0])
-        names = ", ".join(c.label for c in self.candidates[1:count])
+        names = ", ".join(c.label for c in tried[1:])
         self._say(
-            f"search: {count} short trainings of about {each:.0f} steps, then {min(count, SECOND)} of {RATIO * each:.0f}: "
+            f"search: {len(tried)} short trainings of about {each:.0f} steps, then {min(len(tried), SECOND)} of {RATIO * each:.0f}: "
             f"the defaults, {names}"
         )
-        first = [self._row(1, candidate, each / length) for candidate in self.candidates[:count]]
+        first = [self._row(1, candidate, each / length) for candidate in tried]
         second = [self._row(2, candidate, RATIO * each / length) for candidate in second_rung(first)]
         return self._rest(decided(first, second))
 

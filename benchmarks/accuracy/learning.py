@@ -31,11 +31,11 @@ import optimisers
 import torch
 import xarray as xr
 from run import TASKS, Task, _data, _errors, _pairs
-from soap import SOAP
 
 from anygrid.problems.helmholtz import Helmholtz
 from anygrid.training import Build, Flip, Progress, Transpose, fit, step
 from anygrid.training.settings import DEFAULTS, Settings
+from anygrid.training.soap import SOAP
 
 HERE = Path(__file__).resolve().parent
 SECONDS = {"darcy": 40.0, "darcy_169": 40.0, "navier_stokes": 60.0, "burgers": 25.0, "helmholtz": 40.0}

@@ -88,6 +88,17 @@ def test_a_crash_at_any_step_changes_nothing(tmp_path: Path, undisturbed: Surrog
     assert _same(_train(tmp_path / "run"), undisturbed)
 
 
+def test_a_crash_with_soap_changes_nothing(tmp_path: Path) -> None:
+    def crash(progress: Progress) -> None:
+        if progress.step == 27:  # between two changes of its bases, after they were found
+            raise MemoryError
+
+    wanted = _train(None, optimizer="soap")
+    with pytest.raises(MemoryError):
+        _train(tmp_path / "run", crash, optimizer="soap")
+    assert _same(_train(tmp_path / "run", optimizer="soap"), wanted)
+
+
 def test_the_test_can_fail(undisturbed: Surrogate) -> None:
     assert not _same(_train(None, seed=1), undisturbed)
 

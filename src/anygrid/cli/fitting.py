@@ -62,6 +62,7 @@ def fit(
     unroll: Annotated[int | None, typer.Option(help="Leads rolled out at the end of the training; default 3.")] = None,
     increment: Annotated[bool | None, typer.Option(help="Predict what a lead adds; default: yes with --lead.")] = None,
     gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw (default), or soap for trainings of two minutes and more.")] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Choose rate, gradient and width by short trainings, 15 % of the length.")
     ] = False,
@@ -116,6 +117,7 @@ def fit(
         unroll=unroll,
         increment=increment,
         gradient=gradient,
+        optimizer=optimizer,
         search=search,
         confine=confine,
         coarse_first=tuple(coarse_first or ()),
@@ -236,13 +238,16 @@ def _arguments(request: FitRequest) -> dict[str, Any]:
         "unroll",
         "increment",
         "gradient",
+        "optimizer",
         "parallel",
     )
     said = {key: getattr(request, key) for key in plain if getattr(request, key) is not None}
-    if request.precision not in (None, "float32", "bfloat16"):
-        raise UsageError(
-            "--precision", "float32 or bfloat16", repr(request.precision), did_you_mean(str(request.precision), ["float32", "bfloat16"])
-        )
+    for option, word, known in (
+        ("--precision", request.precision, ["float32", "bfloat16"]),
+        ("--optimizer", request.optimizer, ["adamw", "soap"]),
+    ):
+        if word not in (None, *known):
+            raise UsageError(option, " or ".join(known), repr(word), did_you_mean(str(word), known))
     if request.micro_batch is not None:
         said["micro_batch"] = _micro_batch(request.micro_batch)
     if request.device is not None:

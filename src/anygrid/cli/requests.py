@@ -42,6 +42,7 @@ class FitRequest:
     unroll: int | None = None
     increment: bool | None = None
     gradient: float | None = None
+    optimizer: str | None = None
     search: bool = False
     confine: bool = False
     coarse_first: tuple[str, ...] = ()

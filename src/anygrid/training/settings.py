@@ -9,8 +9,9 @@ from typing import Any, Literal
 from anygrid.errors import UsageError
 from anygrid.training.symmetries import Flip, Shift, Symmetry, Transpose
 
-__all__ = ["DEFAULTS", "Defaults", "Precision", "Settings"]
+__all__ = ["DEFAULTS", "Defaults", "Optimizer", "Precision", "Settings"]
 
+Optimizer = Literal["adamw", "soap"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -71,6 +72,7 @@ class Settings:
     physics: Mapping[str, Any] | None
     labels: bool
     search: bool
+    optimizer: Optimizer
     imposed: Mapping[str, Any] | None
 
     def to_table(self) -> dict[str, Any]:
@@ -85,6 +87,8 @@ class Settings:
             del table["labels"]  # as in runs from before there was a choice
         if not self.search:
             del table["search"]  # likewise
+        if self.optimizer == "adamw":
+            del table["optimizer"]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in table.items()}
 
     @staticmethod

@@ -83,7 +83,9 @@ class SOAP(torch.optim.Optimizer):
             before = state.get("left"), state.get("right")
             for side in ("left", "right"):
                 factor = state[f"{side}_factor"]
-                state[side] = torch.linalg.eigh(factor.double())[1].to(g) if early else torch.linalg.qr(factor @ state[side])[0]
+                # Largest first: in the other order the iteration would turn each vector towards the largest.
+                vectors = torch.linalg.eigh(factor.double())[1].flip(-1).to(g) if early else torch.linalg.qr(factor @ state[side])[0]
+                state[side] = vectors
             if before[0] is not None and before[1] is not None:
                 state["first"] = _rotated(state["first"], state["left"].mT @ before[0], before[1].mT @ state["right"])
 

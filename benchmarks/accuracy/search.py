@@ -37,6 +37,7 @@ from anygrid.operators import default_operator
 from anygrid.training import budget as budget_module
 from anygrid.training import fit, loop, pacing, search
 from anygrid.training import step as step_module
+from anygrid.training.settings import DEFAULTS
 
 HERE = Path(__file__).resolve().parent
 WIDTHS = (32, 48, 64)
@@ -156,7 +157,7 @@ def main() -> None:
         found = result["tasks"].setdefault(name, {})
         if "ratio" not in found:
             milliseconds = quiet[name.removesuffix("_169")]["rows"]["AdamW (reference)"]["milliseconds"]
-            if task.problem.dt is not None:
+            if train.sizes.get("time", 1) > DEFAULTS.unroll:
                 milliseconds /= UNROLLED
             found |= {"milliseconds": milliseconds, "ratio": {str(k): v for k, v in ratios(task, parts[0]).items()}, "rows": {}}
             path.write_text(json.dumps(result, indent=1) + "\n")

@@ -16,11 +16,14 @@ class Processes:
     """Up to ``most`` ranks; ``run`` calls a function on each of ``ranks`` of them and returns what rank by rank came back."""
 
     def __init__(self, most):
+        self.most, self.folder, self.jobs = most, tempfile.TemporaryDirectory(), count()
+        self.start()
+
+    def start(self):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__, "anygrid.operators", "anygrid.surrogate"])
         self.pipes, self.workers = [], []
-        self.folder, self.jobs = tempfile.TemporaryDirectory(), count()
-        for rank in range(most):
+        for rank in range(self.most):
             mine, theirs = context.Pipe()
             worker = context.Process(target=_serve, args=(theirs, rank), daemon=True)
             worker.start()
@@ -33,6 +36,10 @@ class Processes:
             pipe.send((ranks, store, function, arguments))
         found = [pipe.recv() if pipe.poll(60) else ("silent for a minute", None) for pipe in self.pipes[:ranks]]
         wrong = [f"rank {rank}: {said}" for rank, (said, _) in enumerate(found) if said]
+        if wrong:  # ranks that are out of step would fail the tests that follow too
+            for worker in self.workers:
+                worker.kill()
+            self.start()
         assert not wrong, "\n".join(wrong)
         return [result for _, result in found]
 
@@ -54,6 +61,7 @@ def _serve(pipe, rank):
         try:
             dist.init_process_group("gloo", store=dist.FileStore(str(store), ranks), rank=rank, world_size=ranks)
             try:
+                dist.barrier()  # a function that fails at once would close connections that others are still making
                 reply = "", function(*arguments)
             finally:
                 dist.destroy_process_group()

@@ -11,7 +11,7 @@ TESTERS ?= 2
 help:
 	@echo "make run    set up, then the main job: anygrid run darcy (about 6 minutes on 2 cores after the set-up)"
 	@echo "make test   set up, then lint, format, types, import contract and tests"
-	@echo "make bench  set up, then every speed benchmark (half an hour, quiet machine; benchmarks/bench.py has the trainings)"
+	@echo "make bench  set up, then every speed benchmark (more than an hour, quiet machine; benchmarks/bench.py has the trainings)"
 	@echo "make clean  remove the virtual environment and caches (runs/ stays)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.11 or newer)"
 

@@ -1,6 +1,6 @@
 """Every benchmark, one after the other; each writes its own JSON and figure.
 
-    python benchmarks/bench.py                  # speed: about half an hour, on a quiet machine; what `make bench` runs
+    python benchmarks/bench.py                  # speed: more than an hour, on a quiet machine; what `make bench` runs
     python benchmarks/bench.py --accuracy       # trainings too: many hours of one core; each goes on where it was stopped
 
 A script that fails does not stop the others; the exit status is the number that failed.
@@ -18,10 +18,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SPEED = [
     "speed/models.py",
+    "speed/size.py",
+    "speed/points.py",
     "speed/layer.py",
     "speed/solvers.py",
     "speed/loader.py",
     "speed/scaling.py",
+    "speed/ranks.py",
+    "speed/long_use.py",
     "speed/refine.py --timing --budget 45",
     "speed/sphere.py",
 ]
@@ -31,6 +35,7 @@ ACCURACY = [
     "accuracy/learning.py",
     "accuracy/learning.py --seeds",
     "accuracy/peers.py",
+    "accuracy/search.py",
     "accuracy/ablation.py",
     "accuracy/physics.py",
     "accuracy/chaos.py",

@@ -52,7 +52,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", ["steady", pytest.param("evolution", marks=pytest.mark.slow)])
 def test_numbers_are_those_of_one_process(site, kind):
     problem, resolutions, maps, more = CASES[kind]
     options = {"resolutions": resolutions, "n": 7, "timing": False, **more}
@@ -126,6 +126,7 @@ def fail(task):
     raise DataError("fail", "nothing", str(task))
 
 
+@pytest.mark.slow
 def test_workers_stay_for_the_next_job_and_begin_anew_after_an_error():
     with Workers(2) as team:
         first = dict(team.run(add_one, range(20)))

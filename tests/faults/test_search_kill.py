@@ -83,7 +83,7 @@ _train(Path({str(folder)!r}))
     assert _result(resumed) == undisturbed
 
 
-@pytest.mark.parametrize("rows", [1, 4, 7])
+@pytest.mark.parametrize("rows", [1, pytest.param(4, marks=pytest.mark.slow), 7])
 def test_a_crash_after_any_row_and_in_the_training_changes_nothing(
     tmp_path: Path, undisturbed: tuple[list[Any], list[Any]], rows: int
 ) -> None:

@@ -170,6 +170,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.mark.usefixtures("short_rungs")
+@pytest.mark.slow
 def test_a_budget_gives_each_candidate_the_same_time_and_the_rest_to_the_winner(machine: SimpleNamespace) -> None:
     surrogate = fit(heat(24, points=16, times=4), "u", "u", lead=1, budget=100.0, batch=2, unroll=2, search=True, validation=0.2)
     table = surrogate.record["search"]

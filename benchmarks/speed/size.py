@@ -150,7 +150,7 @@ def measure(name: str, mode: str, sizes: list[int]) -> dict[str, Any]:
     last = rows[-FITTED:]
     points = np.log([row["points"][0] * row["points"][1] for row in last])
     slopes = {
-        f"{what}_slope": round(float(np.polyfit(points, np.log([max(row[key], 1e-3) for row in last]), 1)[0]), 2)
+        f"{what}_slope": round(float(np.polyfit(points, np.log([max(row[key], 1e-3) for row in last]), 1)[0]), 2) + 0.0  # not -0.0
         for what, key in (("time", "seconds"), ("memory", "megabytes"))
         if len(last) > 1
     }

@@ -158,5 +158,5 @@ def test_bad_words_are_answered(tmp_path, capsys, monkeypatch):
 
 
 def test_words_of_what_is_kept():
-    found = kept("std,quantiles(0.1, 0.9),above(t@level=500=273.15, u=-1e3)", "7")
+    found = kept("std,quantiles(0.1, 0.9),above(t@level=500=273.15),above( u=-1e3)", "7")
     assert found == Keep(mean=False, quantiles=(0.1, 0.9), above=(("t@level=500", 273.15), ("u", -1000.0)), members=range(7, 8))

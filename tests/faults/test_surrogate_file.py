@@ -236,3 +236,9 @@ def test_facts_that_json_cannot_hold_do_not_cost_the_surrogate(surrogate: Surrog
     facts.save(tmp_path / "s.anygrid")
     loaded = Surrogate.load(tmp_path / "s.anygrid", operators=OPERATORS)
     assert loaded.provenance == {"missing_value": None, "levels": "[0 1 2]", "list": ["1.5", [1, None]], "yes": True}
+
+
+def test_a_parent_that_is_no_folder_is_said(surrogate: Surrogate, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match=r"a folder with room .* Not a directory|a folder with room .* File exists"):
+        surrogate.save(tmp_path / "file" / "s.anygrid")

@@ -181,6 +181,6 @@ def test_refusals(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setattr(large_errors, "_EVERY", 0.0)
-    with pytest.raises(FileError, match="a place that can be written"):
+    with pytest.raises(FileError, match="a folder with room"):
         evaluate_large(surrogate, ds, memory=SMALL, keep=blocked / "notes")
     assert evaluate_large(_surrogate(WALLED, build=FNO), ds, n=1, memory="1GB").settings["slab_rows"] >= 20

@@ -34,7 +34,7 @@ def kept(words: str, members: str | None) -> Keep:
     """
     from anygrid.forecast import Keep
 
-    found: dict[str, Any] = dict.fromkeys(_PLAIN.values(), False)
+    found: dict[str, Any] = dict.fromkeys(_PLAIN.values(), False) | {"quantiles": (), "above": ()}
     pieces = re.findall(r"[^,()]+(?:\([^()]*\))?|[()]", words)
     for piece in (p.strip() for p in pieces):
         name, bracket, inside = piece.partition("(")
@@ -50,9 +50,9 @@ def kept(words: str, members: str | None) -> Keep:
         if name in _PLAIN:
             found[_PLAIN[name]] = True
         elif name == "quantiles":
-            found["quantiles"] = tuple(_number(v, "--keep quantiles") for v in values)
+            found["quantiles"] += tuple(_number(v, "--keep quantiles") for v in values)
         else:
-            found["above"] = tuple(_threshold(v) for v in values)
+            found["above"] += tuple(_threshold(v) for v in values)
     return Keep(**found, members=range(0) if members is None else _range(members))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
@@ -26,17 +25,17 @@ from anygrid.evaluate.verdict import verdict
 from anygrid.fields import Layout, Variable, check_units, find_grid, find_layout, select, to_tensor
 from anygrid.fields.variables import coordinate
 from anygrid.grid import Box, Sphere
-from anygrid.io.blocks import write_atomically
 from anygrid.io.leads import find_lead
-from anygrid.io.working import disk_error
 from anygrid.metrics.running import RunningErrors
 from anygrid.operators.streaming import Slabs, bytes_per_row, passes, slab
+from anygrid.surrogate.file import read_tensors, write_tensors
 from anygrid.surrogate.geometry import snap
 from anygrid.surrogate.model import Surrogate
 from anygrid.surrogate.slabs import Streamed, streamed
 
 __all__ = ["evaluate_large"]
 
+_FORMAT, _VERSION = "anygrid notes of an evaluation", 1
 _EVERY = 10.0  # seconds between notes of what was done: what a kill loses
 _HELD = 14  # float64 fields of a slab that the errors take at their peak
 _STENCIL = 4  # rows that are kept for the derivative along the first axis
@@ -288,31 +287,27 @@ class _Run:
         if self.keep is None or not self.keep.exists():
             return []
         try:
-            found = torch.load(io.BytesIO(self.keep.read_bytes()), weights_only=True)
-            request = found["request"]
-        except Exception as error:  # torch raises what its unpickler meets
+            header, tensors = read_tensors(self.keep, _FORMAT, _VERSION)
+        except FileError as error:
             hint = "name another file, or remove it"
             raise FileError(str(self.keep), "notes of an evaluation", "another or a broken file", hint) from error
-        if request != self._request:
+        if header["request"] != self._request:
             return []
-        self.next, self.cases.bytes = found["next"], found["bytes"]
-        for name, states in found["errors"].items():
-            for running, state in zip(self.errors[name], states, strict=True):
-                running.resume(state)
-        return [tuple(t.to(self.cases.device) for t in one) for one in found["gathered"]]
+        self.next, self.cases.bytes = header["next"], header["bytes"]
+        for name, each in self.errors.items():
+            for k, running in enumerate(each):
+                running.resume({what: tensors[f"errors.{name}.{k}.{what}"] for what in running.state()})
+        return [tuple(tensors[f"gathered.{k}.{i}"].to(self.cases.device) for i in range(n)) for k, n in enumerate(header["gathered"])]
 
     def _note(self) -> None:
         if self.keep is None or time.monotonic() - self._noted < _EVERY:
             return
-        held = io.BytesIO()
-        gathered = [[t.cpu() for t in made.gathered] for made in self.fields]
-        errors = {name: [running.state() for running in each] for name, each in self.errors.items()}
-        torch.save({"request": self._request, "gathered": gathered, "errors": errors, "next": self.next, "bytes": self.cases.bytes}, held)
-        try:
-            self.keep.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.keep, held.getvalue(), self.keep.parent)
-        except OSError as error:
-            raise disk_error(error, self.keep, "earlier notes") from error
+        tensors = {f"gathered.{k}.{i}": t for k, made in enumerate(self.fields) for i, t in enumerate(made.gathered)}
+        for name, each in self.errors.items():
+            for k, running in enumerate(each):
+                tensors |= {f"errors.{name}.{k}.{what}": t for what, t in running.state().items()}
+        header = {"request": self._request, "gathered": [len(made.gathered) for made in self.fields]}
+        write_tensors(self.keep, tensors, _FORMAT, _VERSION, header | {"next": self.next, "bytes": self.cases.bytes})
         self._noted = time.monotonic()
 
 

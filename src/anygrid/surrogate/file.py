@@ -14,6 +14,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,7 +200,8 @@ def write_atomically(path: Path, contents: bytes) -> None:
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a parent that is no folder has no such file either
+            part.unlink()
         hint = "free some space, or choose another folder"
         raise FileError(str(path), f"a folder with room for {len(contents)} bytes", str(error), hint) from error
     except BaseException:

@@ -50,6 +50,11 @@ class Division(ABC):
         """What this rank computes of fields ``(batch, lead, channel, *space)``, and the grid it lies on."""
         return list(fields), grid
 
+    def passes(self, count: int, size: int) -> int:
+        """Forward and backward passes of at most ``size`` samples that this rank takes for a batch of ``count``."""
+        mine = self.rows(count).rows
+        return -(-(mine.stop - mine.start) // size)
+
     @abstractmethod
     def place(self, model: Surrogate, device: torch.device) -> Surrogate:
         """The model as it is trained here; the operator of ``model`` itself may be changed for it."""
@@ -180,6 +185,11 @@ class Shards(Division):
         fully_shard(operator, mesh=mesh, reshard_after_forward=True)  # type: ignore[arg-type]
         return model.to(device)
 
+    def passes(self, count: int, size: int) -> int:
+        """Those of the rank with the most samples: weights are gathered in every pass, and for that all ranks must be there."""
+        most = -(-count // self.ranks.count)
+        return -(-most // size)
+
     def spare(self, model: Surrogate, device: torch.device) -> Surrogate:
         """A copy with the weights of the beginning, for spread ones cannot be copied."""
         assert self._plain is not None
@@ -248,11 +258,13 @@ def _summed(objective: nn.Module) -> nn.Module:
     return DistributedDataParallel(objective, find_unused_parameters=True, gradient_as_bucket_view=True)
 
 
-def _blocks(operator: nn.Module) -> Iterable[nn.Module]:
-    """Parts of an operator that read no weights but their own: a plain layer in a list may be read from outside."""
-    for module in operator.modules():
-        if isinstance(module, nn.ModuleList):
-            yield from (block for block in module if any(True for _ in block.children()))
+def _blocks(module: nn.Module) -> Iterable[nn.Module]:
+    """Parts of an operator that read no weights but their own: a plain layer in a list may be read from outside. None lies in another."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from (block for block in child if any(True for _ in block.children()))
+        else:
+            yield from _blocks(child)
 
 
 def _parted(tensor: Tensor) -> bool:

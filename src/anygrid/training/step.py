@@ -102,11 +102,11 @@ class Stepper:
         TrainingError
             When smaller parts are needed and were not allowed, or would not do.
         """
-        rows = len(batch.a)
-        size = min(self.state.micro_batch or rows, rows)
+        size = self.state.micro_batch or len(batch.rows)  # the same on all ranks, whose passes follow from it
         found = self._attempt(batch, segment, number, mixed, size)
         if not isinstance(found, str):
             return found
+        size = min(size, len(batch.a))
         why, smaller = found, size
         if not self.division.ranks.alone:
             raise too_large(size, size // 2, number, why, tried=False)
@@ -146,12 +146,14 @@ class Stepper:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total, rows = torch.zeros((), device=device), len(batch.a)
-        for begin in range(0, rows, size):
-            a, u = (f[begin : begin + size].to(device, non_blocking=True) for f in fields)
-            last = begin + size >= rows
+        passes = self.division.passes(len(batch.rows), size)
+        for k in range(passes):
+            mine = slice(k * size, (k + 1) * size) if k * size < rows else slice(0, 1)  # beyond its rows one that counts nothing
+            a, u = (f[mine].to(device, non_blocking=True) for f in fields)
+            last = k + 1 == passes
             self.division.delay(self.objective, not last)
             data, errors = self.objective(a, u, grid, number, mixed, last)
-            loss = self._weighed(data, errors, batch.part * (len(a) / rows), number)
+            loss = self._weighed(data, errors, batch.part * (len(a) / rows if k * size < rows else 0.0), number)
             # The sum of gradients over ranks is a mean: times their number it is that of the whole batch.
             (loss * ranks.count).backward()
             total += loss.detach()

@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy/peers.py                    # -> peers.json and docs/figures/peers.png; two hours, goes on where stopped
     python benchmarks/accuracy/peers.py --tasks burgers    # one problem
+    python benchmarks/accuracy/peers.py --seed 1           # a second training of each point
     python benchmarks/accuracy/peers.py --figure           # the figure from the file
 
 Every point is a training of its own whose schedule ends at its time. Seconds are turned into steps by the milliseconds of a step, measured
@@ -22,14 +23,15 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from learning import SEEDED, Row, _trained, milliseconds
-from run import HERE, ROOT, TASKS, Task, _data, _errors, _pairs
+from learning import ALL, SEEDED, Row, _trained, milliseconds
+from run import HERE, ROOT, Task, _data, _errors, _pairs
 from torch import Tensor, nn
 
 sys.path.insert(0, str(HERE.parent / "speed"))
@@ -48,6 +50,12 @@ with warnings.catch_warnings():
 PATH, FIGURE = HERE / "peers.json", ROOT / "docs" / "figures" / "peers.png"
 PEER, OURS, SOAPY, TEXTBOOK = "neuraloperator 2.0.0", "anygrid, defaults", "anygrid, SOAP and gradient 0.1", "textbook FNO in fit"
 SECONDS = {OURS: (12.0, 48.0, 120.0, 480.0), SOAPY: (12.0, 48.0, 120.0, 480.0), PEER: (48.0, 120.0, 480.0), TEXTBOOK: (48.0, 480.0)}
+NAMES = {
+    "darcy": "Darcy 85 x 85",
+    "navier_stokes": "Navier-Stokes 1e-3, after 50 steps",
+    "burgers": "Burgers 1024",
+    "helmholtz": "Helmholtz 85 x 85",
+}
 SEARCH = 30.0  # seconds of each row of the peer's search
 MODES = {1: (32,), 2: (24, 24)}
 TIMED = 30
@@ -141,8 +149,8 @@ def _search(task: Task, a: Tensor, u: Tensor, held_out: Any, say: Callable[[str]
     return {"chosen": asdict(best), "seconds_a_row": SEARCH, "rows": rows}
 
 
-def run(name: str, kept: dict[str, Any], save: Callable[[], None], sides: list[str]) -> None:
-    task = TASKS[name]
+def run(name: str, kept: dict[str, Any], save: Callable[[], None], sides: list[str], seconds: list[float] | None, seed: int) -> None:
+    task = ALL[name]
     train, test = _data(name, task, "train", 2), _data(name, task, "test", 2)
     split = train.sizes["sample"] * 9 // 10
     parts = train.isel(sample=slice(0, split)), train.isel(sample=slice(split, None))
@@ -156,33 +164,35 @@ def run(name: str, kept: dict[str, Any], save: Callable[[], None], sides: list[s
     def say(text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {name} {text}", file=sys.stderr, flush=True)
 
-    if "search" not in kept:
+    if PEER in sides and "search" not in kept:
         kept["search"] = _search(task, a, u, parts[1], say)
         save()
-    settings = Settings(**kept["search"]["chosen"])
+    settings = Settings(**kept["search"]["chosen"]) if "search" in kept else Settings()
     rows = {OURS: Row({}), SOAPY: SEEDED["SOAP, cheaper, and gradient 0.1"], TEXTBOOK: Row({"operator": _fno})}
-    if "milliseconds" not in kept:
-        times: dict[str, list[float]] = {side: [] for side in SECONDS}
-        for _ in range(5):
-            times[PEER].append(_peer_milliseconds(task, a, u, settings))
-            for side, row in rows.items():
-                times[side].append(milliseconds(plain, parts[0], row))
-        kept["milliseconds"] = {side: [round(float(q), 2) for q in np.quantile(t, [0.5, 0.25, 0.75])] for side, t in times.items()}
-        say(str(kept["milliseconds"]))
-    points = sorted(((s, side) for side in sides for s in SECONDS[side]), key=lambda p: p[0])
-    for seconds, side in points:
-        found = kept.setdefault("points", {}).setdefault(side, {})
-        if f"{seconds:g}" in found:
+    wanted = [side for side in sides if side not in kept.setdefault("milliseconds", {})]
+    times: dict[str, list[float]] = {side: [] for side in wanted}
+    for _, side in product(range(5), wanted):
+        times[side].append(_peer_milliseconds(task, a, u, settings) if side == PEER else milliseconds(plain, parts[0], rows[side]))
+    kept["milliseconds"] |= {side: [round(float(q), 2) for q in np.quantile(t, [0.5, 0.25, 0.75])] for side, t in times.items()}
+    save()
+    points = sorted(((s, side) for side in sides for s in SECONDS[side] if not seconds or s in seconds), key=lambda p: p[0])
+    for length, side in points:
+        found = kept.setdefault(f"points, seed {seed}" if seed else "points", {}).setdefault(side, {})
+        if f"{length:g}" in found:
             continue
-        steps = round(1e3 * seconds / kept["milliseconds"][side][0])
-        model: Any = train_peer(task, a, u, settings, steps) if side == PEER else _trained(plain, *parts, rows[side], steps, lambda _: None)
+        steps = round(1e3 * length / kept["milliseconds"][side][0])
+        if side == PEER:
+            model: Any = train_peer(task, a, u, settings, steps, seed)
+        else:
+            row = replace(rows[side], arguments=rows[side].arguments | {"seed": seed})
+            model = _trained(plain, *parts, row, steps, lambda _: None)
         errors = _errors(model, at, ut, grid)
-        found[f"{seconds:g}"] = {
+        found[f"{length:g}"] = {
             "steps": steps,
             "parameters": sum(p.numel() for p in model.parameters()),
             **{k: errors[k] for k in ("relative_l2", "interval_95", "one_step") if k in errors},
         }
-        say(f"{side} {seconds:g} s {found[f'{seconds:g}']}")
+        say(f"{side} {length:g} s {found[f'{length:g}']}")
         save()
 
 
@@ -190,9 +200,8 @@ def figure(result: dict[str, Any]) -> None:
     """Error against seconds, one panel for each problem."""
     from matplotlib.figure import Figure
 
-    names = {"darcy": "Darcy 85 x 85", "navier_stokes": "Navier-Stokes 1e-3, after 50 steps", "burgers": "Burgers 1024"}
-    drawn = Figure(figsize=(10, 3.5), layout="constrained")
-    shown = [n for n in names if "points" in result["tasks"].get(n, {})]
+    drawn = Figure(figsize=(13, 3.5), layout="constrained")
+    shown = [n for n in NAMES if "points" in result["tasks"].get(n, {})]
     for axes, name in zip(np.atleast_1d(drawn.subplots(1, len(shown))), shown, strict=True):
         for side, colour in ((OURS, "#1c7ed6"), (SOAPY, "#0ca678"), (TEXTBOOK, "#868e96"), (PEER, "#d9480f")):
             points = result["tasks"][name]["points"].get(side, {})
@@ -207,19 +216,21 @@ def figure(result: dict[str, Any]) -> None:
                 color=colour,
                 label=side,
             )
-        axes.set(title=names[name], xlabel="seconds of training, one thread")
+        axes.set(title=NAMES[name], xlabel="seconds of training, one thread")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(which="both", lw=0.3, color="0.85")
     drawn.axes[0].set(ylabel="relative L2, test samples")
-    named = {name: line for axes in drawn.axes for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    named = {label: line for axes in drawn.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     drawn.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     drawn.savefig(FIGURE, dpi=130)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--tasks", nargs="*", choices=NAMES, default=list(NAMES))
     parser.add_argument("--sides", nargs="*", choices=SECONDS, default=list(SECONDS))
+    parser.add_argument("--seconds", nargs="*", type=float, help="only these points")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figure", action="store_true", help="only draw what was measured")
     options = parser.parse_args()
     allocator = prepare(1)
@@ -233,7 +244,7 @@ def main() -> None:
         part.replace(PATH)
 
     for name in () if options.figure else options.tasks:
-        run(name, result["tasks"].setdefault(name, {}), save, options.sides)
+        run(name, result["tasks"].setdefault(name, {}), save, options.sides, options.seconds, options.seed)
     figure(result)
 
 

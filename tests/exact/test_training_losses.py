@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from anygrid.errors import UsageError
-from anygrid.grid import Bounded, Box, Periodic, Sphere
+from anygrid.grid import Axis, Bounded, Box, Periodic, Points, Sphere
 from anygrid.training.losses import RelativeNorm
 
 
@@ -103,10 +104,46 @@ def test_other_weights_of_the_gradient_are_other_norms() -> None:
     assert loss.gradient == 0.5
 
 
-def test_gradient_needs_a_box() -> None:
-    grid = Sphere.equiangular(4, 8)
-    with pytest.raises(UsageError, match="Box"):
-        _norm(1.0)(torch.ones(1, 1, 4, 8), torch.ones(1, 1, 4, 8), grid)
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_gradient_on_the_sphere_counts_a_harmonic_by_its_eigenvalue(degree: int) -> None:
+    # |Y|^2 + (radius^2 / 2) |grad Y|^2 = (1 + l (l + 1) / 2) |Y|^2 for sectoral, zonal and other harmonics alike
+    errors = []
+    for n in (64, 128):
+        for grid in (Sphere.equiangular(n, 2 * n), Sphere.gauss(n, 2 * n), _with_poles(n)):
+            lat, lon = torch.deg2rad(grid.points()).unbind(-1)
+            zonal = {1: lat.sin(), 2: 3 * lat.sin() ** 2 - 1, 3: 5 * lat.sin() ** 3 - 3 * lat.sin()}[degree]
+            for f in (zonal, (degree * lon).cos() * lat.cos() ** degree):
+                slow = lat.sin()
+                scale = _norm()((slow + 0.1 * f)[None, None], slow[None, None], grid)
+                found = _norm(1.0)((slow + 0.1 * f)[None, None], slow[None, None], grid)
+                errors.append(abs(float(found / scale) / math.sqrt((1 + degree * (degree + 1) / 2) / 2) - 1))
+    half = len(errors) // 2
+    assert max(errors[half:]) < 1e-3
+    assert max(errors[:half]) / max(errors[half:]) > 3.5
+
+
+def _with_poles(n: int) -> Sphere:
+    lat = Axis("lat", Bounded(-90, 90), n + 1, "vertices")
+    return Sphere(lat, Sphere.equiangular(n, 2 * n).lon)
+
+
+def test_gradient_on_a_window_of_the_sphere() -> None:
+    # u = longitude on 10..50 E, 20..60 N: the integral of 1 / cos over latitudes is log(tan(45 + lat / 2)), that of cos is sin
+    grid = Sphere(Axis("lat", Bounded(20, 60), 200, "cells"), Axis("lon", Bounded(10, 50), 200, "cells"))
+    lon = torch.deg2rad(grid.points()[None, None, ..., 1])
+    low, high = (math.log(math.tan(math.pi / 4 + math.radians(at) / 2)) for at in (20, 60))
+    area = math.sin(math.radians(60)) - math.sin(math.radians(20))
+    # cells leave out half a gap at either end of the 200 longitudes
+    wanted = 0.5 * (high - low) / area * 199 / 200
+    one = torch.ones_like(lon)
+    found = _norm(1.0)(one + 0.1 * lon, one, grid) ** 2 / 0.01 - _norm()(one + 0.1 * lon, one, grid) ** 2 / 0.01
+    assert float(found) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_gradient_needs_neighbours() -> None:
+    grid = Points(np.zeros((3, 1)), ("x",), (Bounded(0, 1),))
+    with pytest.raises(UsageError, match="a Box or a Sphere"):
+        _norm(1.0)(torch.ones(1, 1, 3), torch.ones(1, 1, 3), grid)
 
 
 def test_value_does_not_depend_on_the_resolution() -> None:

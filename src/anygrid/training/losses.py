@@ -21,7 +21,7 @@ from torch import Tensor
 
 from anygrid.collectives import sum_over_ranks, with_halo
 from anygrid.errors import UsageError
-from anygrid.grid import Axis, Box, Grid, outer
+from anygrid.grid import Axis, Box, Grid, Sphere, outer
 from anygrid.shard import Shard, rows_of, whole_of
 
 __all__ = ["RelativeNorm"]
@@ -41,7 +41,9 @@ class RelativeNorm:
         denominator as at least one thousandth of the typical one.
     gradient
         Weight :math:`\lambda` of the gradient, with lengths in units of :math:`\ell` = domain length / :math:`2\pi`
-        (then the slowest periodic wave counts its gradient once). Differences between neighbours, second order; Box only.
+        (then the slowest periodic wave counts its gradient once); on a sphere :math:`\ell` = radius / :math:`\sqrt 2`, so that a
+        harmonic of degree :math:`l` counts it :math:`l (l + 1) / 2` times. Differences between neighbours, second order; not on
+        scattered points.
     """
 
     def __init__(self, scale: Float[Tensor, " channel"], typical: Float[Tensor, " channel"], gradient: float = 0.0) -> None:
@@ -117,20 +119,34 @@ class RelativeNorm:
         slopes = []
         if self.gradient > 0:
             whole = whole_of(grid)
-            if not isinstance(whole, Box):
-                raise UsageError("gradient loss", "data on a Box", type(whole).__name__, "leave gradient at 0")
+            if not isinstance(whole, Box | Sphere):
+                raise UsageError("gradient loss", "data on a Box or a Sphere", type(whole).__name__, "leave gradient at 0")
             rows = slice(grid.rows.start, grid.rows.stop) if isinstance(grid, Shard) else slice(None)
             volume = whole.weights().sum()
-            slopes = [self._slope(whole, k, rows) / volume for k in range(grid.ndim)]
+            each = _on_sphere(whole) if isinstance(whole, Sphere) else _on_box(whole)
+            slopes = [outer([first[rows], *others]) / volume for first, *others in each]
         return grid.mean_weights().to(f), [slope.to(f) for slope in slopes]
 
-    def _slope(self, grid: Box, k: int, rows: slice) -> Tensor:
-        """Weight of the squared difference between neighbours along axis ``k``: area across times (l / h)^2 h."""
+
+def _on_box(grid: Box) -> list[list[NDArray[np.float64]]]:
+    """Weights of squared differences between neighbours along each axis, as factors: area across times (l / h)^2 h."""
+    out = []
+    for k, axis in enumerate(grid.axes):
         factors = grid.factors()
-        ell = grid.axes[k].interval.length / (2 * math.pi)
-        factors[k] = ell**2 / _gaps(grid.axes[k])
-        factors[0] = factors[0][rows]
-        return outer(factors)
+        factors[k] = (axis.interval.length / (2 * math.pi)) ** 2 / _gaps(axis)
+        out.append(factors)
+    return out
+
+
+def _on_sphere(grid: Sphere) -> list[list[NDArray[np.float64]]]:
+    r"""The same for :math:`\frac12 \int (u_\varphi^2 \cos\varphi + u_\lambda^2 / \cos\varphi)\, d\varphi\, d\lambda`."""
+    bands, widths = grid.factors()
+    lat, ends = np.deg2rad(grid.lat.coordinates()), grid.lat.interval
+    middle = 0.5 * (lat[1:] + lat[:-1])
+    height = np.diff(np.deg2rad([ends.lower, *np.rad2deg(middle), ends.upper]))
+    # The mean cosine of a band, its area over its height, is above 0 at a pole too.
+    across = height * height / bands
+    return [[np.cos(middle) / np.diff(lat) / 2, widths], [across / 2, 1 / np.deg2rad(_gaps(grid.lon))]]
 
 
 def _gaps(axis: Axis) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from anygrid.errors import FileError, TrainingError, UsageError
-from anygrid.grid import Box, Grid
+from anygrid.grid import Box, Grid, Sphere
 from anygrid.surrogate.file import write_atomically
 from anygrid.training.arguments import arguments_of, built, plan_of
 from anygrid.training.budget import Clock
@@ -77,7 +77,11 @@ class Search:
             raise UsageError("search", "a training on data alone", "an equation", "leave out search, or physics")
         if trainer.held_out is None:
             raise UsageError("search", "samples held out to judge by", "validation=0", "hold some out, for example validation=0.1")
-        able = {"gradient": all(isinstance(grid, Box) for grid in grids), "learning_rate": True, "width": settings.budget is not None}
+        able = {
+            "gradient": all(isinstance(grid, Box | Sphere) for grid in grids),
+            "learning_rate": True,
+            "width": settings.budget is not None,
+        }
         free = [word for word in free if able[word]]
         if not free:
             hint = "leave one of them out, or leave out search"

@@ -93,7 +93,12 @@ def _trained(
 ) -> Any:
     """A training with the row's optimiser in the place of AdamW, on the strides that it draws."""
     plain, taken, made = step.make_optimizer, step.Stepper.step, []
-    arguments = {"augment": task.augment} | row.arguments | ({"operator": row.operator(steps)} if row.operator else {})
+    # The row alone decides, whatever fit would take for this length.
+    arguments = (
+        {"augment": task.augment, "optimizer": "adamw", "gradient": 0.0}
+        | row.arguments
+        | ({"operator": row.operator(steps)} if row.operator else {})
+    )
 
     def make(operator: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
         assert row.optimiser is not None

@@ -49,6 +49,35 @@ def test_nothing_but_data_inputs_outputs_is_needed_and_all_inference_is_told() -
         assert part in text
 
 
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({"steps": 999}, ("adamw", 0.0)),
+        ({"steps": 1000}, ("soap", 0.1)),
+        ({"epochs": 222}, ("adamw", 0.0)),  # of 36 samples, in batches of 8
+        ({"epochs": 223}, ("soap", 0.1)),
+        ({"budget": 119}, ("adamw", 0.0)),
+        ({"budget": "2m"}, ("soap", 0.1)),
+        ({}, ("soap", 0.1)),
+        ({"steps": 1000, "optimizer": "adamw"}, ("adamw", 0.0)),
+        ({"steps": 1000, "gradient": 0}, ("adamw", 0)),
+        ({"steps": 1000, "gradient": 0.5}, ("soap", 0.5)),
+        ({"steps": 1, "gradient": 0.5}, ("adamw", 0.5)),
+        ({"steps": 1, "optimizer": "soap"}, ("soap", 0.1)),
+        ({"steps": 1, "optimizer": "soap", "gradient": 0.0}, ("soap", 0.0)),
+    ],
+)
+def test_long_trainings_take_soap_and_its_gradient_term(said: dict[str, Any], wanted: tuple[str, float], tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if not progress.message:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit(affine(), "p", "q", operator=pointwise, run=tmp_path, listener=stop, **said)
+    settings = read_run(tmp_path / "run.toml")["fit"]
+    assert (settings.get("optimizer", "adamw"), settings["gradient"]) == wanted
+
+
 def test_without_a_length_the_default_budget_is_stated() -> None:
     def stop(progress: Progress) -> None:
         if f"no length given: a budget of {DEFAULTS.budget:g} s" in progress.message:

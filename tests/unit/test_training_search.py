@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,11 @@ def test_the_search_stays_within_its_share(length: float) -> None:
     assert each >= 50 or count == 0
     assert (count == 0) == (halving.SHARE * length < 8 * 50)
     assert count == 6 or first_rung(6, 1.5 * length)[0] >= count
+
+
+def test_a_gradient_term_is_tried_only_where_there_is_none() -> None:
+    assert [c.gradient for c in candidates_for(replace(BASE, gradient=0.1), ALL)] == [0.1] * 5
+    assert [c.gradient for c in candidates_for(BASE, ALL)] == [0.0, 0.1, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_a_gradient_term_is_tried_only_in_long_rungs() -> None:

@@ -55,14 +55,14 @@ def fit(
     depth: Annotated[int | None, typer.Option(help="Blocks (default), layers (fno, sfno) or levels (unet).")] = None,
     batch: Annotated[int | None, typer.Option(help="Samples in a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="AdamW's.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Decoupled, of matrices; default 1e-4.")] = None,
     seed: Annotated[int, typer.Option(help="Initial weights and the order of samples.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, or bfloat16 (mixed).")] = None,
     unroll: Annotated[int | None, typer.Option(help="Leads rolled out at the end of the training; default 3.")] = None,
     increment: Annotated[bool | None, typer.Option(help="Predict what a lead adds; default: yes with --lead.")] = None,
-    gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adamw (default), or soap for trainings of two minutes and more.")] = None,
+    gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss; default 0.1 with soap, else 0.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="soap (default from 2 minutes or 1000 steps on), or adamw.")] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Choose rate, gradient and width by short trainings, 15 % of the length.")
     ] = False,

@@ -24,7 +24,7 @@ from anygrid.training.losses import RelativeNorm
 from anygrid.training.physics import Physics
 from anygrid.training.ranks import Ranks
 from anygrid.training.schedule import Plan, phases
-from anygrid.training.settings import DEFAULTS, Settings
+from anygrid.training.settings import DEFAULTS, Optimizer, Settings
 from anygrid.training.symmetries import check_symmetries
 
 __all__ = [
@@ -132,6 +132,14 @@ def learning_rate_of(seconds: float | None, steps: int | None) -> float:
     if seconds is not None:
         return short if seconds <= DEFAULTS.short_budget else long
     return short if steps is not None and steps <= DEFAULTS.short_steps else long
+
+
+def optimizer_of(given: Optimizer | None, gradient: float | None, seconds: float | None, steps: int, *, suited: bool) -> Optimizer:
+    """The optimiser that was asked for; else SOAP with its gradient term, where the training suits it and is long enough."""
+    if given is not None:
+        return given
+    long = steps >= DEFAULTS.soap_steps if seconds is None else seconds >= DEFAULTS.soap_budget
+    return "soap" if long and suited and gradient != 0 else "adamw"
 
 
 def built(operator: nn.Module | Build | None, inputs: int, outputs: int, grid: Grid, seed: int) -> nn.Module:

@@ -11,6 +11,7 @@ from torch import nn
 
 from anygrid.errors import DataError, UsageError
 from anygrid.fields import Layout
+from anygrid.grid import Box, Sphere
 from anygrid.problems.base import Problem
 from anygrid.surrogate import Imposed, Surrogate, imposed_by
 from anygrid.training.allocator import keep_large_blocks
@@ -27,6 +28,7 @@ from anygrid.training.arguments import (
     length_of,
     loss_of,
     memory_limit_of,
+    optimizer_of,
     plan_of,
     variables,
 )
@@ -36,7 +38,7 @@ from anygrid.training.loader import Loader
 from anygrid.training.loop import Trainer
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.memory import MicroBatch, check_micro_batch
-from anygrid.training.parallel import Division, Domain, Parallel, division_of
+from anygrid.training.parallel import Division, Domain, Parallel, Shards, division_of
 from anygrid.training.physics import Equations, Physics, asked, asked_of_data, check_data, completed, limit, unseen
 from anygrid.training.probes import probes, usual_resolution
 from anygrid.training.progress import Listener, Progress
@@ -73,7 +75,7 @@ def fit(
     unroll: int | None = None,
     increment: bool | None = None,
     gradient: float | None = None,
-    optimizer: Optimizer = "adamw",
+    optimizer: Optimizer | None = None,
     search: bool = False,
     confine: bool = False,
     resolutions: Sequence[tuple[float, int]] = (),
@@ -136,11 +138,12 @@ def fit(
         Whether to predict what the output adds to the input of the same name. Default: for an evolution whose increments vary
         less than its states (they do not when most of the input is forgotten within the lead).
     gradient
-        Weight of the gradient in the loss: see :class:`~anygrid.training.losses.RelativeNorm`. Default: none.
+        Weight of the gradient in the loss: see :class:`~anygrid.training.losses.RelativeNorm`. Default: 0.1 with SOAP, on a Box or a
+        Sphere; else none.
     optimizer
         ``"adamw"``, or ``"soap"`` (:class:`~anygrid.training.soap.SOAP`), which learns more in a step and takes up to twice as long for it.
-        With ``gradient=0.1`` it reached smaller errors than the default in trainings of two minutes and more on Darcy, Burgers and
-        Navier-Stokes; see ``docs/choosing-an-operator.md``.
+        Default: SOAP for trainings of 2 minutes or 1000 steps and more on data alone, on a Box or a Sphere, unless ``gradient`` is 0 or
+        weights are sharded; at equal time it had smaller errors on Darcy, Burgers, Navier-Stokes and Helmholtz. Else AdamW.
     search
         Whether to spend up to 15 % of the length on short trainings that choose learning rate, weight of the gradient and (of a
         budget in seconds) width of the default operator, judged on the held-out samples; what you give yourself is kept. See
@@ -216,6 +219,10 @@ def fit(
         imposed = (Imposed() if use is None else imposed_by(use.problem)) if imposed is None else imposed
         imposed = found.confined(imposed) if confine else imposed
         use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
+        neighbours = all(isinstance(pairs.grid, Box | Sphere) for pairs in found.groups)
+        taken = steps or round((epochs or 0) * sum(len(pairs) / size for pairs, size in zip(found.groups, sizes, strict=True)))
+        suited = neighbours and use is None and not isinstance(division, Shards)
+        optimizer = optimizer_of(optimizer, gradient, seconds, taken, suited=suited)
         settings = Settings(
             inputs=names[0],
             outputs=names[1],
@@ -234,7 +241,7 @@ def fit(
             precision=precision,
             unroll=leads_unrolled(unroll, found) if labels else 1,
             increment=increment,
-            gradient=DEFAULTS.gradient if gradient is None else gradient,
+            gradient=gradient if gradient is not None else DEFAULTS.soap_gradient if optimizer == "soap" and neighbours else 0.0,
             resolutions=tuple((float(f), int(s)) for f, s in resolutions),
             augment=tuple(augment),
             keep_best=keep_best,

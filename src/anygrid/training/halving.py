@@ -54,7 +54,7 @@ class Row:
 
 
 def candidates_for(base: Candidate, free: Sequence[str]) -> list[Candidate]:
-    """The defaults, and what changes one thing of them, the most promising first.
+    """The defaults, and what changes one thing of them, the most promising first; a gradient term only where they have none.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def candidates_for(base: Candidate, free: Sequence[str]) -> list[Candidate]:
         What may be changed: ``gradient``, ``learning_rate``, ``width``; what the caller has said is not.
     """
     out = [base]
-    if "gradient" in free:
+    if "gradient" in free and base.gradient == 0:
         out.append(replace(base, label=f"gradient {_GRADIENT:g}", gradient=_GRADIENT))
     rates = [base.learning_rate * factor for factor in _RATES] if "learning_rate" in free else []
     widths = list(_WIDTHS) if "width" in free else []

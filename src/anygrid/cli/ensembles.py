@@ -162,7 +162,7 @@ def carry_out(
         raise UsageError("--keep-members", "an ensemble", "one forecast", "add --members 100 --perturb 0.01")
     with hands(asked.workers, asked.scheduler) as cluster:
         return ensemble(
-            model,
+            model.draw if model.noise and asked.many else model,
             data,
             steps,
             asked.members,
@@ -170,6 +170,7 @@ def carry_out(
             outputs=model.outputs,
             perturbation=_spread(model, asked.perturb, asked.length),
             member_dim=asked.member_dim,
+            stochastic=bool(model.noise) and asked.many,
             seed=asked.seed,
             keep=kept(asked.keep, asked.keep_members),
             dt=model.dt,

@@ -63,6 +63,7 @@ def fit(
     increment: Annotated[bool | None, typer.Option(help="Predict what a lead adds; default: yes with --lead.")] = None,
     gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss; default 0.1 with soap, else 0.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="soap (default from 2 minutes or 1000 steps on), or adamw.")] = None,
+    noise: Annotated[int | None, typer.Option(help="Channels of noise: a random surrogate for ensembles, trained on CRPS.")] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Choose rate, gradient and width by short trainings, 15 % of the length.")
     ] = False,
@@ -118,6 +119,7 @@ def fit(
         increment=increment,
         gradient=gradient,
         optimizer=optimizer,
+        noise=noise,
         search=search,
         confine=confine,
         coarse_first=tuple(coarse_first or ()),
@@ -239,6 +241,7 @@ def _arguments(request: FitRequest) -> dict[str, Any]:
         "increment",
         "gradient",
         "optimizer",
+        "noise",
         "parallel",
     )
     said = {key: getattr(request, key) for key in plain if getattr(request, key) is not None}

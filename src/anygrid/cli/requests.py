@@ -43,6 +43,7 @@ class FitRequest:
     increment: bool | None = None
     gradient: float | None = None
     optimizer: str | None = None
+    noise: int | None = None
     search: bool = False
     confine: bool = False
     coarse_first: tuple[str, ...] = ()

@@ -93,6 +93,9 @@ def check_exportable(surrogate: Surrogate) -> None:
     if uneven:
         hint = "interpolate the data to an even grid before training"
         raise UsageError(where, "evenly spaced axes", f"uneven nodes along {', '.join(uneven)}", hint)
+    if surrogate.noise:
+        hint = "train without noise, or serve this surrogate with anygrid forecast --members"
+        raise UsageError(where, "a surrogate without noise", f"{len(surrogate.noise.lengths)} channels of it", hint)
     if surrogate.imposed:
         what = [name for name in ("walls", "conserved", "radius", "waves") if getattr(surrogate.imposed, name)]
         hint = "train without them, or serve this surrogate with anygrid predict"

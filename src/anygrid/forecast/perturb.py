@@ -11,9 +11,8 @@ from torch import Tensor
 
 from anygrid.errors import UsageError
 from anygrid.grid import Grid, Sphere
-from anygrid.numerics.random_fields import Family, smooth_field
+from anygrid.numerics.gaussian_field import gaussian_field
 from anygrid.numerics.seeds import sample_generator
-from anygrid.numerics.sphere_fields import sphere_field
 
 __all__ = ["Perturbation", "default_length"]
 
@@ -24,9 +23,8 @@ class Perturbation:
 
     .. math:: u^m_c(x) = u_c(x) + \sigma_c f^m_c(x), \qquad \mathrm{corr}(f(x), f(y)) \approx e^{-|x - y|^2 / (4 \ell^2)}.
 
-    They are functions of the seed, the member and nothing else: neither of the grid nor of the starting time. On a box and
-    scattered points in one they are :func:`~anygrid.numerics.random_fields.smooth_field` (periodic where the axis is, with zero
-    normal derivative at other ends, where the variance is above its mean), on the sphere isotropic ones.
+    They are functions of the seed, the member and nothing else: neither of the grid nor of the starting time. See
+    :func:`~anygrid.numerics.gaussian_field.gaussian_field`.
 
     Parameters
     ----------
@@ -59,11 +57,7 @@ class Perturbation:
             For a length too short for the domain.
         """
         n, generator = len(self.deviation), sample_generator(seed, member)
-        if isinstance(grid, Sphere):
-            drawn = sphere_field(n, grid, length=self.length, generator=generator)
-        else:
-            families: list[Family] = ["periodic" if interval.periodic else "cosine" for interval in grid.domain]
-            drawn = smooth_field(n, grid, families, length=self.length, generator=generator)
+        drawn = gaussian_field(n, grid, length=self.length, generator=generator)
         return drawn * torch.tensor(self.deviation, dtype=torch.float64).view(-1, *(1,) * len(grid.shape))
 
 

@@ -5,12 +5,14 @@ from anygrid.surrogate.file import FORMAT_VERSION, read_surrogate, write_surroga
 from anygrid.surrogate.geometry import grid_from_json, grid_to_json, snap
 from anygrid.surrogate.imposed import Imposed, imposed_by
 from anygrid.surrogate.model import Surrogate
+from anygrid.surrogate.noise import Noise
 from anygrid.surrogate.seen import InputRangeWarning, Seen
 
 __all__ = [
     "FORMAT_VERSION",
     "Imposed",
     "InputRangeWarning",
+    "Noise",
     "Seen",
     "Surrogate",
     "confined",

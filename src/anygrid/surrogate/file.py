@@ -31,6 +31,7 @@ from anygrid.statistics import Statistics
 from anygrid.surrogate.geometry import grid_from_json, grid_to_json
 from anygrid.surrogate.imposed import Imposed
 from anygrid.surrogate.model import Surrogate
+from anygrid.surrogate.noise import Noise
 from anygrid.surrogate.seen import Seen
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def write_surrogate(surrogate: Surrogate, path: str | Path) -> None:
         "seen": None if surrogate.seen is None else surrogate.seen.to_json(),
         "imposed": surrogate.imposed.to_json(),
         "problem": _stored(surrogate.problem),
+        "noise": list(surrogate.noise.lengths),
         "provenance": _plain(surrogate.provenance),
         "record": _plain(surrogate.record),
     }
@@ -116,6 +118,7 @@ def read_surrogate(path: str | Path, operators: Sequence[type[nn.Module]] | None
             seen,
             imposed=Imposed.from_json(header["imposed"]) if "imposed" in header else Imposed(),  # absent in older files
             problem=_problem(header.get("problem"), where),  # likewise
+            noise=Noise(tuple(map(float, header.get("noise", ())))),  # likewise
         )
     except FileError:
         raise

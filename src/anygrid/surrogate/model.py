@@ -26,6 +26,7 @@ from anygrid.numerics.interpolation import interpolate
 from anygrid.problems.base import Problem
 from anygrid.statistics import Moments, Statistics
 from anygrid.surrogate.imposed import Imposed, check_imposed, impose
+from anygrid.surrogate.noise import Noise
 from anygrid.surrogate.predict import predict
 from anygrid.surrogate.seen import Seen
 
@@ -63,6 +64,9 @@ class Surrogate(nn.Module):
         What the outputs satisfy exactly: see :mod:`anygrid.surrogate.imposed`.
     problem
         The equation whose solution map this is, where it is known: for :meth:`refine` and for checks by its residual.
+    noise
+        What makes the map random: channels of noise behind those of the inputs. As a map it is then the one without noise (0), and
+        :meth:`draw` is the :class:`~anygrid.maps.RandomMap`.
 
     Raises
     ------
@@ -90,6 +94,7 @@ class Surrogate(nn.Module):
         seen: Seen | None = None,
         imposed: Imposed = Imposed(),
         problem: Problem | None = None,
+        noise: Noise = Noise(),
     ) -> None:
         super().__init__()
         self.operator = operator
@@ -107,27 +112,50 @@ class Surrogate(nn.Module):
         check_imposed(imposed, self.inputs, self.outputs, grid)
         if problem is not None:
             _check_problem(problem, self.inputs, self.outputs)
-        self.imposed, self.problem = imposed, problem
+        self.imposed, self.problem, self.noise = imposed, problem, noise
         names = [v.name for v in self.inputs]
         self.base = tuple(names.index(v.name) if increment and v.name in names else None for v in self.outputs)
         varies = _varies(given)
         # Not persistent: the file keeps the statistics themselves, in float64.
-        self.register_buffer("in_mean", torch.tensor(statistics.inputs.mean), persistent=False)
+        extra = len(noise.lengths)
+        self.register_buffer("in_mean", torch.tensor([*statistics.inputs.mean, *extra * [0.0]]), persistent=False)
         in_std = [s if v else 1.0 for s, v in zip(statistics.inputs.std, _varies(statistics.inputs), strict=True)]
-        self.register_buffer("in_std", torch.tensor(in_std), persistent=False)
+        self.register_buffer("in_std", torch.tensor([*in_std, *extra * [1.0]]), persistent=False)
         self.register_buffer("out_mean", torch.tensor(given.mean), persistent=False)
         self.register_buffer("out_std", torch.tensor([s if v else 0.0 for s, v in zip(given.std, varies, strict=True)]), persistent=False)
 
     def forward(
         self, a: Float[Tensor, "batch inputs *space"], grid: Grid, query: Grid | None = None
     ) -> Float[Tensor, "batch outputs *query"]:
-        """Output functions in physical units on ``query`` (default: on ``grid``)."""
+        """Output functions in physical units on ``query`` (default: on ``grid``).
+
+        The channels of noise may follow those of the inputs; without them the noise is 0.
+        """
         return impose(self, a, grid, query) if self.imposed else self.add_state(self.operate(a, grid, query), a, grid, query)
+
+    def draw(
+        self, a: Float[Tensor, "batch inputs *space"], grid: Grid, /, *, members: int, generator: torch.Generator
+    ) -> Float[Tensor, "{members} batch outputs *space"]:
+        """Draw ``members`` outputs for every input: a :class:`~anygrid.maps.RandomMap`.
+
+        Raises
+        ------
+        UsageError
+            For a surrogate without noise.
+        """
+        if not self.noise:
+            hint = "train with fit(..., noise=4), or perturb the initial states"
+            raise UsageError("Surrogate.draw", "a surrogate that was trained with noise", "one without", hint)
+        noise = self.noise.draw(members * len(a), grid, generator).to(a)
+        rows = torch.cat([a.repeat(members, *(1,) * (a.ndim - 1)), noise], 1)
+        return self(rows, grid).unflatten(0, (members, len(a)))
 
     def operate(
         self, a: Float[Tensor, "batch inputs *space"], grid: Grid, query: Grid | None = None
     ) -> Float[Tensor, "batch outputs *query"]:
         """What the operator says, in physical units: outputs, or what they add to the inputs of the same name."""
+        if self.noise and a.shape[1] == len(self.inputs):
+            a = torch.cat([a, a.new_zeros(len(a), len(self.noise.lengths), *a.shape[2:])], 1)
         u = self.operator((a - _channels(self.in_mean, a)) / _channels(self.in_std, a), grid, query)
         return _channels(self.out_mean, u) + _channels(self.out_std, u) * u
 

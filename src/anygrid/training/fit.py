@@ -13,7 +13,7 @@ from anygrid.errors import DataError, UsageError
 from anygrid.fields import Layout
 from anygrid.grid import Box, Sphere
 from anygrid.problems.base import Problem
-from anygrid.surrogate import Imposed, Surrogate, imposed_by
+from anygrid.surrogate import Imposed, Noise, Surrogate, imposed_by
 from anygrid.training.allocator import keep_large_blocks
 from anygrid.training.arguments import (
     Build,
@@ -76,6 +76,7 @@ def fit(
     increment: bool | None = None,
     gradient: float | None = None,
     optimizer: Optimizer | None = None,
+    noise: int = 0,
     search: bool = False,
     confine: bool = False,
     resolutions: Sequence[tuple[float, int]] = (),
@@ -144,6 +145,10 @@ def fit(
         ``"adamw"``, or ``"soap"`` (:class:`~anygrid.training.soap.SOAP`), which learns more in a step and takes up to twice as long for it.
         Default: SOAP for trainings of 2 minutes or 1000 steps and more on data alone, on a Box or a Sphere, unless ``gradient`` is 0 or
         weights are sharded; at equal time it had smaller errors on Darcy, Burgers, Navier-Stokes and Helmholtz. Else AdamW.
+    noise
+        Channels of noise that make the surrogate random (:meth:`~anygrid.surrogate.Surrogate.draw`): trained on the almost fair CRPS of
+        two draws a sample, see :meth:`~anygrid.training.losses.RelativeNorm.crps`. Data alone; not with ``parallel="domain"``, nor with
+        ``search``. Correlation lengths: :meth:`~anygrid.surrogate.Noise.ladder`.
     search
         Whether to spend up to 15 % of the length on short trainings that choose learning rate, weight of the gradient and (of a
         budget in seconds) width of the default operator, judged on the held-out samples; what you give yourself is kept. See
@@ -215,13 +220,16 @@ def fit(
         increment = increments_vary_less(found, names) if increment is None else increment
         sizes = [batch if batch is not None else max(1, min(DEFAULTS.batch, DEFAULTS.batch_points // p.grid.size)) for p in found.groups]
         chosen = device_of(device, ranks)
-        module = built(operator, len(names[0]), len(names[1]), first.grid, seed)
+        if noise and (use is not None or search or isinstance(division, Domain)):
+            raise UsageError("noise", "data alone, without physics, search and parallel='domain'", "one of them", "leave it or noise out")
+        random = Noise.ladder(noise, first.grid)
+        module = built(operator, len(names[0]) + noise, len(names[1]), first.grid, seed)
         imposed = (Imposed() if use is None else imposed_by(use.problem)) if imposed is None else imposed
         imposed = found.confined(imposed) if confine else imposed
         use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
         neighbours = all(isinstance(pairs.grid, Box | Sphere) for pairs in found.groups)
         taken = steps or round((epochs or 0) * sum(len(pairs) / size for pairs, size in zip(found.groups, sizes, strict=True)))
-        suited = neighbours and use is None and not isinstance(division, Shards)
+        suited = neighbours and use is None and not noise and not isinstance(division, Shards)
         optimizer = optimizer_of(optimizer, gradient, seconds, taken, suited=suited)
         settings = Settings(
             inputs=names[0],
@@ -251,6 +259,7 @@ def fit(
             labels=labels,
             search=search,
             optimizer=optimizer,
+            noise=noise,
         )
         check(settings, found)
 
@@ -266,6 +275,7 @@ def fit(
             seen=found.seen(),
             imposed=imposed,
             problem=found.problem if use is None else use.problem,
+            noise=random,
         )
         if not model.out_std.any():
             raise DataError("fit", "outputs that change from input to output", "increments that are constant", "train with increment=False")

@@ -10,8 +10,9 @@ from anygrid.grid import Grid
 from anygrid.surrogate import Surrogate
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.physics import Equations
+from anygrid.training.settings import DEFAULTS
 
-__all__ = ["Objective", "rollout_loss"]
+__all__ = ["Objective", "drawn_loss", "rollout_loss"]
 
 
 class Objective(nn.Module):
@@ -27,7 +28,8 @@ class Objective(nn.Module):
         The equations belong to the ``last`` of the parts that a batch is computed in.
         """
         with torch.autocast(a.device.type, torch.bfloat16, enabled=mixed):
-            data = rollout_loss(self.model, a, u, grid, self.loss) if self.labels else None
+            rolled = drawn_loss if self.model.noise else rollout_loss
+            data = rolled(self.model, a, u, grid, self.loss) if self.labels else None
         return data, self.equations.errors(self.model, number) if self.equations is not None and last else None
 
 
@@ -42,15 +44,41 @@ def rollout_loss(
 
     Each prediction becomes the next input; inputs that are not predicted (forcings) come from the data.
     """
-    names = [v.name for v in model.inputs]
-    shared = [(k, names.index(v.name)) for k, v in enumerate(model.outputs) if v.name in names]
     state, total = a[:, 0], torch.zeros((), device=a.device)
     for lead in range(a.shape[1]):
         prediction = model(state, grid).float()
         total = total + loss(prediction, u[:, lead], grid)
         if lead + 1 < a.shape[1]:
-            channels = list(a[:, lead + 1].unbind(1))
-            for k, place in shared:
-                channels[place] = prediction[:, k]
-            state = torch.stack(channels, 1)
+            state = _following(model, prediction, a[:, lead + 1])
     return total / a.shape[1]
+
+
+def drawn_loss(
+    model: Surrogate,
+    a: Float[Tensor, "batch lead inputs *space"],
+    u: Float[Tensor, "batch lead outputs *space"],
+    grid: Grid,
+    loss: RelativeNorm,
+) -> Float[Tensor, ""]:
+    """Mean score over the leads of roll-outs that are drawn, each with its own noise, differentiated through all of them.
+
+    The noise follows from torch's own generator, which a step seeds.
+    """
+    generator = torch.Generator().manual_seed(int(torch.randint(1 << 62, ())))
+    state, total = a[:, 0].repeat(DEFAULTS.members, *(1,) * (a.ndim - 2)), torch.zeros((), device=a.device)
+    for lead in range(a.shape[1]):
+        prediction = model.draw(state, grid, members=1, generator=generator)[0].float()
+        total = total + loss.crps(prediction.unflatten(0, (DEFAULTS.members, len(a))), u[:, lead], grid, DEFAULTS.alpha).mean()
+        if lead + 1 < a.shape[1]:
+            state = _following(model, prediction, a[:, lead + 1].repeat(DEFAULTS.members, *(1,) * (a.ndim - 2)))
+    return total / a.shape[1]
+
+
+def _following(model: Surrogate, prediction: Tensor, a: Tensor) -> Tensor:
+    """Inputs ``a`` of the next lead, with the predictions in the place of what is predicted."""
+    names = [v.name for v in model.inputs]
+    channels = list(a.unbind(1))
+    for k, v in enumerate(model.outputs):
+        if v.name in names:
+            channels[names.index(v.name)] = prediction[:, k]
+    return torch.stack(channels, 1)

@@ -39,6 +39,8 @@ def inferred(
         what = "increments" if settings.increment else "states"
         said.append(f"evolution by {first.dt or 'one lead'}: predicting {what}, rolled out over {settings.unroll} leads at the end")
     said.append(f"operator {settings.operator} with {sum(p.numel() for p in module.parameters()):,} parameters")
+    if settings.noise:
+        said.append(f"random: {settings.noise} channels of noise, almost fair CRPS of {DEFAULTS.members} draws a sample")
     if settings.optimizer == "soap":
         said.append(f"optimiser SOAP, weight of the gradient in the loss {settings.gradient:g}")
     batch = ", ".join(str(n) for n in dict.fromkeys(settings.batch))

@@ -143,8 +143,8 @@ def fit(
         Sphere; else none.
     optimizer
         ``"adamw"``, or ``"soap"`` (:class:`~anygrid.training.soap.SOAP`), which learns more in a step and takes up to twice as long for it.
-        Default: SOAP for trainings of 2 minutes or 1000 steps and more on data alone, on a Box or a Sphere, unless ``gradient`` is 0 or
-        weights are sharded; at equal time it had smaller errors on Darcy, Burgers, Navier-Stokes and Helmholtz. Else AdamW.
+        Default: SOAP for trainings of 2 minutes or 1000 steps and more on data alone, on a Box, unless ``gradient`` is 0, weights are
+        sharded or there is ``noise``; at equal time it had smaller errors on Darcy, Burgers, Navier-Stokes and Helmholtz. Else AdamW.
     noise
         Channels of noise that make the surrogate random (:meth:`~anygrid.surrogate.Surrogate.draw`): trained on the almost fair CRPS of
         two draws a sample, see :meth:`~anygrid.training.losses.RelativeNorm.crps`. Data alone; not with ``parallel="domain"``, nor with
@@ -229,7 +229,8 @@ def fit(
         use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
         neighbours = all(isinstance(pairs.grid, Box | Sphere) for pairs in found.groups)
         taken = steps or round((epochs or 0) * sum(len(pairs) / size for pairs, size in zip(found.groups, sizes, strict=True)))
-        suited = neighbours and use is None and not noise and not isinstance(division, Shards)
+        boxes = all(isinstance(pairs.grid, Box) for pairs in found.groups)  # on spheres it has not been measured
+        suited = boxes and use is None and not noise and not isinstance(division, Shards)
         optimizer = optimizer_of(optimizer, gradient, seconds, taken, suited=suited)
         settings = Settings(
             inputs=names[0],

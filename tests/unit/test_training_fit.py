@@ -52,12 +52,12 @@ def test_nothing_but_data_inputs_outputs_is_needed_and_all_inference_is_told() -
 @pytest.mark.parametrize(
     ("said", "wanted"),
     [
-        ({"steps": 999}, ("adamw", 0.0)),
-        ({"steps": 1000}, ("soap", 0.1)),
-        ({"epochs": 222}, ("adamw", 0.0)),  # of 36 samples, in batches of 8
-        ({"epochs": 223}, ("soap", 0.1)),
-        ({"budget": 119}, ("adamw", 0.0)),
-        ({"budget": "2m"}, ("soap", 0.1)),
+        ({"steps": 499}, ("adamw", 0.0)),
+        ({"steps": 500}, ("soap", 0.1)),
+        ({"epochs": 110}, ("adamw", 0.0)),  # of 36 samples, in batches of 8
+        ({"epochs": 112}, ("soap", 0.1)),
+        ({"budget": 59}, ("adamw", 0.0)),
+        ({"budget": "1m"}, ("soap", 0.1)),
         ({}, ("soap", 0.1)),
         ({"steps": 1000, "optimizer": "adamw"}, ("adamw", 0.0)),
         ({"steps": 1000, "gradient": 0}, ("adamw", 0)),

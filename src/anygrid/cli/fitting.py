@@ -62,7 +62,7 @@ def fit(
     unroll: Annotated[int | None, typer.Option(help="Leads rolled out at the end of the training; default 3.")] = None,
     increment: Annotated[bool | None, typer.Option(help="Predict what a lead adds; default: yes with --lead.")] = None,
     gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss; default 0.1 with soap, else 0.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="soap (default from 2 minutes or 1000 steps on), or adamw.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="soap (default from 60 s or 500 steps on), or adamw.")] = None,
     noise: Annotated[int | None, typer.Option(help="Channels of noise: a random surrogate for ensembles, trained on CRPS.")] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Choose rate, gradient and width by short trainings, 15 % of the length.")

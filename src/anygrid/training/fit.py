@@ -143,7 +143,7 @@ def fit(
         Sphere; else none.
     optimizer
         ``"adamw"``, or ``"soap"`` (:class:`~anygrid.training.soap.SOAP`), which learns more in a step and takes up to twice as long for it.
-        Default: SOAP for trainings of 2 minutes or 1000 steps and more on data alone, on a Box, unless ``gradient`` is 0, weights are
+        Default: SOAP for trainings of a minute or 500 steps and more on data alone, on a Box, unless ``gradient`` is 0, weights are
         sharded or there is ``noise``; at equal time it had smaller errors on Darcy, Burgers, Navier-Stokes and Helmholtz. Else AdamW.
     noise
         Channels of noise that make the surrogate random (:meth:`~anygrid.surrogate.Surrogate.draw`): trained on the almost fair CRPS of

@@ -10,7 +10,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["EARTH_RADIUS", "along_across", "bearing", "destination", "distance", "distance_to_arc", "mean_position", "to_degrees", "to_vector"]
+__all__ = [
+    "EARTH_RADIUS",
+    "along_across",
+    "bearing",
+    "destination",
+    "distance",
+    "distance_to_arc",
+    "mean_position",
+    "to_degrees",
+    "to_vector",
+]
 
 EARTH_RADIUS = 6_371_229.0  # metres (ECMWF, GRIB code table 3.2, value 6)
 

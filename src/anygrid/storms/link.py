@@ -1,10 +1,10 @@
 r"""Tracks out of centres at successive times: every track foretells its next place on its great circle, and the best pairing is taken.
 
 A track that moved from :math:`p` to :math:`q` in :math:`\Delta t` is expected on the continuation of that arc at the same speed. A new
-centre may continue a track when the speed from the last fix is within the limit, and when it is no farther from the expected place than that
-speed reaches in one step, also after a gap. Of all pairings the one with most pairs, and of those the one with the least sum of distances
-from the expected places, is taken (the assignment problem, solved exactly: Crouse 2016, IEEE Trans. Aerosp. Electron. Syst. 52, 1679-1696,
-as in SciPy). The use of the previous displacement is that of Hodges (1994) and earlier trackers.
+centre may continue a track when the speed from the last fix is within the limit, and when it is no farther from the expected place than
+that speed reaches in one step, also after a gap. Of all pairings the one with most pairs, and of those that with the least sum of
+distances from the expected places, is taken (the assignment problem, solved exactly: Crouse 2016, IEEE Trans. Aerosp. Electron.
+Syst. 52, 1679-1696, as in SciPy). The use of the previous displacement is that of Hodges (1994) and earlier trackers.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def _pair(alive: list[Path], centres: Sequence[Centres], hours: NDArray[np.float
             before = _place(path, -2, centres)
             rate = distance(*before, *last) / (hours[path.times[-1]] - hours[path.times[-2]])
             # The course at the last place is that back to the one before, turned round.
-            expected = tuple(float(x) for x in destination(*last, bearing(*last, *before) + 180, rate * gap))
+            lat, lon = destination(*last, bearing(*last, *before) + 180, rate * gap)
+            expected = float(lat), float(lon)
         away = distance(*expected, now.lat, now.lon)
         allowed = (distance(*last, now.lat, now.lon) <= limit) & (away <= step)
         costs[row, allowed] = away[allowed]

@@ -104,7 +104,7 @@ def sea_level_pressure(surface: xr.DataArray, height: xr.DataArray) -> xr.DataAr
 
     .. math:: p_0 = p_s \Big(1 - \frac{\Gamma z}{T_0}\Big)^{-g / (R \Gamma)}
 
-    (WMO-No. 8, Guide to Instruments, vol. I, 3.7, with the standard temperature in place of the observed one.) Where the air is 20 K
+    (WMO-No. 8, Guide to Instruments, vol. I, chapter 3, with the standard temperature in place of the observed one.) Where the air is 20 K
     colder or warmer than standard this errs by some 7 % of the reduction: below 500 m by less than 5 hPa, on plateaus by far more.
 
     Parameters

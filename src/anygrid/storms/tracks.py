@@ -70,6 +70,8 @@ class Tracks:
         ``vorticity`` (cyclonic, s-1), ``wind`` (m s-1). What was not sought is missing.
     members
         All members, also those without a storm.
+    starts
+        How many starts there are.
     hours
         From the start to the last time.
     spacing
@@ -78,6 +80,7 @@ class Tracks:
 
     table: pd.DataFrame
     members: tuple[int, ...]
+    starts: int
     hours: float
     spacing: float
 
@@ -136,7 +139,7 @@ def track(
             rows += _rows(run, number, path, centres, fields.kind)
     members = tuple(dict.fromkeys(r.member for r in runs.runs))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return Tracks(table, members, max(float(r.hours[-1]) for r in runs.runs), mesh.steps[0])
+    return Tracks(table, members, len(runs.runs) // len(members), max(float(r.hours[-1]) for r in runs.runs), mesh.steps[0])
 
 
 def _prepare(ds: xr.Dataset, sources: Sources) -> tuple[xr.Dataset, _Fields]:

@@ -22,7 +22,7 @@ from anygrid.numerics.spherical_harmonics import exact_degree, synthesise
 
 __all__ = ["by_differences", "cyclonic", "relative_vorticity", "spectral"]
 
-Field = Float[NDArray[np.floating], "lat lon"]
+Field = Float[NDArray[np.float64], "lat lon"]
 
 
 def spectral(grid: Sphere) -> bool:
@@ -47,8 +47,8 @@ def relative_vorticity(u: Field, v: Field, grid: Sphere, degrees: tuple[int, int
         return by_differences(u, v, grid)
     most = exact_degree(grid)
     low, high = (0, most) if degrees is None else (degrees[0], min(degrees[1], most))
-    fields = [torch.from_numpy(np.ascontiguousarray(x, dtype=np.float64))[None, None] for x in (u, v)]
-    vorticity, _ = vorticity_divergence(*fields, grid, high, EARTH_RADIUS)
+    east, north = (torch.from_numpy(np.ascontiguousarray(x, dtype=np.float64))[None, None] for x in (u, v))
+    vorticity, _ = vorticity_divergence(east, north, grid, high, EARTH_RADIUS)
     kept = (torch.arange(high + 1) >= low).double()
     return synthesise(scale_degrees(vorticity, kept), grid)[0, 0].numpy()
 
@@ -65,7 +65,7 @@ def by_differences(u: Field, v: Field, grid: Sphere) -> Field:
         wide = np.concatenate([lon[-1:] - 2 * np.pi, lon, lon[:1] + 2 * np.pi])
         along = np.gradient(np.concatenate([v[:, -1:], v, v[:, :1]], 1), wide, axis=1)[:, 1:-1]
     else:
-        along = np.gradient(v, lon, axis=1, edge_order=min(2, lon.size - 1))
+        along = np.gradient(v, lon, axis=1, edge_order=2 if lon.size > 2 else 1)
     across = np.gradient(u * cosine, lat, axis=0, edge_order=2 if lat.size > 2 else 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         out = (along - across) / (EARTH_RADIUS * cosine)

@@ -38,12 +38,12 @@ def to_degrees(vector: Floats) -> tuple[Floats, Floats]:
     x, y, z = np.moveaxis(vector, -1, 0)
     across = np.hypot(x, y)
     lon = np.where(across > 1e-15, np.rad2deg(np.arctan2(y, x)), 0.0)
-    return np.rad2deg(np.arctan2(z, across)), (lon + 180) % 360 - 180
+    return np.asarray(np.rad2deg(np.arctan2(z, across))), np.asarray((lon + 180) % 360 - 180)
 
 
 def distance(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike) -> Floats:
     r"""Length of the shorter arc, :math:`d = a \operatorname{atan2}(|p \times q|, p \cdot q)`, in metres."""
-    return EARTH_RADIUS * _angle(to_vector(lat1, lon1), to_vector(lat2, lon2))
+    return np.asarray(EARTH_RADIUS * _angle(to_vector(lat1, lon1), to_vector(lat2, lon2)))
 
 
 def bearing(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike) -> Floats:
@@ -56,7 +56,7 @@ def bearing(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike) 
     turn = np.deg2rad(np.asarray(lon2, np.float64) - np.asarray(lon1, np.float64))
     east = np.sin(turn) * np.cos(p2)
     north = np.cos(p1) * np.sin(p2) - np.sin(p1) * np.cos(p2) * np.cos(turn)
-    degrees = np.rad2deg(np.arctan2(east, north)) % 360
+    degrees = np.asarray(np.rad2deg(np.arctan2(east, north)) % 360)
     return np.where(degrees < 360, degrees, 0.0)  # the remainder of -1e-17 rounds up to 360
 
 
@@ -84,7 +84,7 @@ def along_across(lat: ArrayLike, lon: ArrayLike, start: tuple[float, float], cou
     turn = np.deg2rad(bearing(*start, lat, lon) - course)
     across = np.arcsin(np.clip(np.sin(delta) * np.sin(turn), -1, 1))
     along = np.arctan2(np.sin(delta) * np.cos(turn), np.cos(delta))
-    return EARTH_RADIUS * along, EARTH_RADIUS * across
+    return np.asarray(EARTH_RADIUS * along), np.asarray(EARTH_RADIUS * across)
 
 
 def distance_to_arc(lat: ArrayLike, lon: ArrayLike, start: tuple[float, float], end: tuple[float, float]) -> Floats:
@@ -94,13 +94,13 @@ def distance_to_arc(lat: ArrayLike, lon: ArrayLike, start: tuple[float, float], 
     normal = np.cross(p, q)
     size = np.linalg.norm(normal)
     if size < 1e-12:  # both ends are the same place
-        return EARTH_RADIUS * nearer
+        return np.asarray(EARTH_RADIUS * nearer)
     normal = normal / size
     # Beside the arc: past the start seen from the start, before the end seen from the end.
     beside = (np.cross(normal, p) * point).sum(-1) >= 0
     beside &= (np.cross(normal, q) * point).sum(-1) <= 0
     to_circle = np.abs(np.arcsin(np.clip((point * normal).sum(-1), -1, 1)))
-    return EARTH_RADIUS * np.where(beside, np.minimum(to_circle, nearer), nearer)
+    return np.asarray(EARTH_RADIUS * np.where(beside, np.minimum(to_circle, nearer), nearer))
 
 
 def mean_position(lat: ArrayLike, lon: ArrayLike) -> tuple[float, float]:
@@ -110,4 +110,4 @@ def mean_position(lat: ArrayLike, lon: ArrayLike) -> tuple[float, float]:
 
 
 def _angle(p: Floats, q: Floats) -> Floats:
-    return np.arctan2(np.linalg.norm(np.cross(p, q), axis=-1), (p * q).sum(-1))
+    return np.asarray(np.arctan2(np.linalg.norm(np.cross(p, q), axis=-1), (p * q).sum(-1)))

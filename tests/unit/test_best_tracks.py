@@ -44,7 +44,7 @@ def test_native_text(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (NATIVE[:300], "line 3"),
+        (NATIVE[:300], "line 4"),
         ("\n".join(NATIVE.splitlines()[:3]), "1 more fixes of AL092021, got the end of the file"),
         (NATIVE.replace("28.5N", "28.5X"), "line 2"),
         (NATIVE.replace("20210829, 1200", "20211329, 1200"), "line 2"),
@@ -77,7 +77,8 @@ def test_seasons_agree_with_what_noaa_published():
     assert len(best) == 20778
     # NOAA's season summaries; the table lacks storms that were subtropical only, so that 2005 has 27 of its 28 (Beven et al. 2008,
     # Mon. Wea. Rev. 136, 1109-1173), 2004 lacks Nicole (14 of 15) and 2020 lacks Alpha (29 of 30).
-    published = {1985: (11, 7, 3), 1995: (19, 11, 5), 2010: (19, 12, 5), 2017: (17, 10, 6), 2004: (15, 9, 6), 2005: (28, 15, 7), 2020: (30, 14, 7)}
+    published = {1985: (11, 7, 3), 1995: (19, 11, 5), 2010: (19, 12, 5), 2017: (17, 10, 6)}
+    published |= {2004: (15, 9, 6), 2005: (28, 15, 7), 2020: (30, 14, 7)}
     subtropical = {2004: 1, 2005: 1, 2020: 1}
     for year, (storms, hurricanes, major) in published.items():
         assert season_count(best, year) == SeasonCount(storms - subtropical.get(year, 0), hurricanes, major), year

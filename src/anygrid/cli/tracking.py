@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["track"]
 
 _MAP_DEGREES = 1.0
+_VALUES = ("pressure", "height", "vorticity", "wind")  # columns that are left out where nothing of the kind was sought
 _PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -78,7 +79,8 @@ def track(
     facts = _facts(tracks, places)
     if observed is not None:
         facts |= _compared(tracks, observed)
-    write_text(tracks.table.dropna(axis=1, how="all").to_csv(index=False, float_format="%.8g"), out)
+    empty = [] if tracks.table.empty else [c for c in _VALUES if tracks.table[c].isna().all()]
+    write_text(tracks.table.drop(columns=empty).to_csv(index=False, float_format="%.8g"), out)
     if map_ is not None:
         _draw(tracks, observed, map_, radius)
     if as_json:

@@ -44,10 +44,11 @@ def kind_and_scale(array: xr.DataArray, name: str, level: float | None, wanted: 
         For another quantity, units that are missing where values do not tell, and values that contradict their units.
     """
     units = str(array.attrs.get("units", "")).strip()
-    middle = float(np.nanmedian(np.asarray(array.values, dtype=np.float64)))
-    if not np.isfinite(middle):
+    values = np.asarray(array.values, dtype=np.float64)
+    known = values[np.isfinite(values)]
+    if not known.size:
         raise DataError(f"variable {name!r}", "values", "only missing ones", "choose times and levels that have data: --select")
-    unit = find_unit(units) if units else None
+    middle, unit = float(np.median(known)), find_unit(units) if units else None
     if unit is None:
         if units:
             raise DataError(f"variable {name!r}", "units that can be read", repr(units), "for example Pa, hPa, m, m2 s-2, m s-1, K")

@@ -46,8 +46,9 @@ def strike_probability(
         For a radius that is not above 0, places outside the globe, and a window that is empty or turned round.
     """
     lat, lon = np.broadcast_arrays(np.asarray(lat, np.float64), np.asarray(lon, np.float64))
+    shape, lat, lon = lat.shape, lat.ravel(), lon.ravel()
     if not radius_km > 0 or not (np.abs(lat) <= 90).all() or not np.isfinite(lon).all():
-        raise UsageError("strike probability", "a radius above 0 km, and latitudes from -90 to 90", f"{radius_km:g} km, {lat.ravel()[:1]}")
+        raise UsageError("strike probability", "a radius above 0 km, and latitudes from -90 to 90", f"{radius_km:g} km, latitude {lat[0]:g}")
     low, high = (0.0, tracks.hours) if window is None else window
     if not low <= high:
         raise UsageError("strike probability", "a window of leads in hours, the first before the last", f"{low:g} to {high:g}")
@@ -59,7 +60,7 @@ def strike_probability(
             near = ~hit & (_least(lat, lon, first, last) <= radius_km)
             hit[near] = distance_to_arc(lat[near], lon[near], first, last) <= radius_km * 1000
         count += hit
-    return count / (tracks.starts * len(tracks.members))
+    return (count / (tracks.starts * len(tracks.members))).reshape(shape)
 
 
 def strike_map(tracks: Tracks, grid: Sphere, radius_km: float = 120.0, window: tuple[float, float] | None = None) -> xr.DataArray:

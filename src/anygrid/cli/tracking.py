@@ -183,8 +183,8 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _draw(tracks: Tracks, best: pd.DataFrame | None, path: Path, radius: float) -> None:
     from anygrid.grid import Sphere
-    from anygrid.report.storm_map import save, track_map
     from anygrid.storms import strike_map
+    from anygrid.storms.track_map import save, track_map
 
     strike = None
     if len(tracks.members) > 1:

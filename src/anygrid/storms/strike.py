@@ -48,7 +48,9 @@ def strike_probability(
     lat, lon = np.broadcast_arrays(np.asarray(lat, np.float64), np.asarray(lon, np.float64))
     shape, lat, lon = lat.shape, lat.ravel(), lon.ravel()
     if not radius_km > 0 or not (np.abs(lat) <= 90).all() or not np.isfinite(lon).all():
-        raise UsageError("strike probability", "a radius above 0 km, and latitudes from -90 to 90", f"{radius_km:g} km, latitude {lat[0]:g}")
+        raise UsageError(
+            "strike probability", "a radius above 0 km, and latitudes from -90 to 90", f"{radius_km:g} km, latitude {lat[0]:g}"
+        )
     low, high = (0.0, tracks.hours) if window is None else window
     if not low <= high:
         raise UsageError("strike probability", "a window of leads in hours, the first before the last", f"{low:g} to {high:g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from anygrid.errors import UsageError
 from anygrid.numerics.great_circle import bearing, destination, distance
-from anygrid.report.style import BASELINE, MAPS, drawing
 
 __all__ = ["graticule", "save", "track_map"]
 
-_INK = "#1b1f24"
+_INK, _LINE = "#1b1f24", "#868e96"
+_COLOURS = ("#d9480f", "#ae3ec9", "#2b8a3e", "#b08900", "#0b7285")  # those of the report, which this layer does not see
+_LOOKS = {"font.size": 9, "axes.titlesize": 9.5, "axes.linewidth": 0.7, "legend.frameon": False, "axes.edgecolor": _INK}
 _MANY = 12  # tracks of one member that are told apart by colour
 
 
@@ -43,9 +45,10 @@ def track_map(table: pd.DataFrame, best: pd.DataFrame | None = None, strike: xr.
     shown = [table] if best is None else [table, best]
     centre, extent = _view(np.concatenate([t["lon"].to_numpy(float) for t in shown]), np.concatenate([t["lat"] for t in shown]))
     width = 9.0
-    with drawing():
-        height = width * (extent[3] - extent[2]) / (extent[1] - extent[0])
-        figure = Figure(figsize=(width, float(np.clip(height, 3.2, 8.5)) + 0.9), layout="constrained", facecolor="white")
+    with mpl.rc_context(_LOOKS):
+        wide = extent[1] - extent[0]
+        height = 0.85 * width * (extent[3] - extent[2]) / wide * _stretch(extent)
+        figure = Figure(figsize=(width, float(np.clip(height, 2.5, 8.5)) + 0.8), layout="constrained", facecolor="white")
         axes = figure.subplots()
         if strike is not None:
             _shade(figure, axes, strike, centre)
@@ -71,14 +74,20 @@ def graticule(axes: Axes, centre: float, extent: tuple[float, float, float, floa
     parallels = np.arange(np.ceil(south / rise) * rise, north + 1e-9, rise)
     axes.set_xticks(meridians - centre, [_longitude(m) for m in meridians])
     axes.set_yticks(parallels, [f"{abs(p):g}°{'N' if p > 0 else 'S' if p < 0 else ''}" for p in parallels])
-    axes.grid(True, color=BASELINE, alpha=0.3, linewidth=0.6)
+    axes.grid(True, color=_LINE, alpha=0.3, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlim(west, east)
     axes.set_ylim(south, north)
-    axes.set_aspect(min(2.0, 1 / max(np.cos(np.deg2rad((south + north) / 2)), 0.35)) if east - west < 180 else 1.0, adjustable="box")
+    axes.set_aspect(_stretch(extent), adjustable="box")
     axes.tick_params(length=0)
     for side in ("top", "right"):
         axes.spines[side].set_visible(True)
+
+
+def _stretch(extent: tuple[float, float, float, float]) -> float:
+    """How much longer a degree of latitude is drawn: true in the middle of a region, equal on a map of the globe."""
+    west, east, south, north = extent
+    return 1.0 if east - west > 180 else float(min(2.0, 1 / max(np.cos(np.deg2rad((south + north) / 2)), 0.35)))
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -101,7 +110,7 @@ def _view(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> tuple[float, tu
     around = np.sort(lon % 360)
     gaps = np.diff(np.append(around, around[0] + 360))
     widest = int(np.argmax(gaps))
-    if gaps[widest] < 100:
+    if gaps[widest] < 60:
         centre, half = 0.0, 180.0
     else:
         span = 360 - float(gaps[widest])
@@ -116,9 +125,9 @@ def _lines(axes: Axes, table: pd.DataFrame, centre: float) -> None:
     groups = list(table.groupby(["start", "member", "track"], dropna=False))
     for k, ((_, _, number), part) in enumerate(groups):
         if members > 1:
-            colour, size, label = MAPS[4], 0.8, f"{members} members" if k == 0 else None
+            colour, size, label = _COLOURS[4], 0.8, f"tracks of {members} members" if k == 0 else None
         else:
-            colour = MAPS[k % len(MAPS)] if len(groups) <= _MANY else MAPS[4]
+            colour = _COLOURS[k % len(_COLOURS)] if len(groups) <= _MANY else _COLOURS[4]
             size, label = 1.6, f"track {number}" if len(groups) <= _MANY else f"{len(groups)} tracks" if k == 0 else None
         _line(axes, part["lat"].to_numpy(float), part["lon"].to_numpy(float), centre, colour, size, label)
 
@@ -152,4 +161,4 @@ def _shade(figure: Figure, axes: Axes, strike: xr.DataArray, centre: float) -> N
     order = np.argsort(x)
     values = np.where(strike.to_numpy() > 0, strike.to_numpy(), np.nan)[:, order]
     drawn = axes.pcolormesh(x[order], lat, values, cmap="YlOrRd", vmin=0, vmax=1, shading="nearest", rasterized=True)
-    figure.colorbar(drawn, ax=axes, shrink=0.8, label=str(strike.attrs.get("long_name", "probability")))
+    figure.colorbar(drawn, ax=axes, shrink=0.75, pad=0.015, aspect=28, label=str(strike.attrs.get("long_name", "probability")))

@@ -45,10 +45,10 @@ def kind_and_scale(array: xr.DataArray, name: str, level: float | None, wanted: 
     """
     units = str(array.attrs.get("units", "")).strip()
     values = np.asarray(array.values, dtype=np.float64)
-    known = values[np.isfinite(values)]
-    if not known.size:
+    values = values[np.isfinite(values)]
+    if not values.size:
         raise DataError(f"variable {name!r}", "values", "only missing ones", "choose times and levels that have data: --select")
-    middle, unit = float(np.median(known)), find_unit(units) if units else None
+    middle, unit = float(np.median(values)), find_unit(units) if units else None
     if unit is None:
         if units:
             raise DataError(f"variable {name!r}", "units that can be read", repr(units), "for example Pa, hPa, m, m2 s-2, m s-1, K")

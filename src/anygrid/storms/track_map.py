@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +20,7 @@ __all__ = ["graticule", "save", "track_map"]
 
 _INK, _LINE = "#1b1f24", "#868e96"
 _COLOURS = ("#d9480f", "#ae3ec9", "#2b8a3e", "#b08900", "#0b7285")  # those of the report, which this layer does not see
-_LOOKS = {"font.size": 9, "axes.titlesize": 9.5, "axes.linewidth": 0.7, "legend.frameon": False, "axes.edgecolor": _INK}
+_LOOKS: Any = {"font.size": 9, "axes.titlesize": 9.5, "axes.linewidth": 0.7, "legend.frameon": False, "axes.edgecolor": _INK}
 _MANY = 12  # tracks of one member that are told apart by colour
 
 

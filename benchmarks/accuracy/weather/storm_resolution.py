@@ -26,9 +26,9 @@ from anygrid.storms.detect import State, find_centres
 from anygrid.storms.mesh import mesh_of
 
 HERE = Path(__file__).resolve().parent
-FINE = Sphere.gauss(256, 512)
+FINE = Sphere.gauss(128, 256)  # 156 km: a Gaussian of 100 km has nothing left beyond its wavenumbers (e-8)
 MODELS = {"T30": (30, Sphere.gauss(48, 96)), "T63": (63, Sphere.gauss(96, 192))}
-RADII = (50, 100, 200, 300, 500, 800)
+RADII = (100, 200, 300, 500, 800)
 DEPTH, PEAK, CENTRES = 3000.0, 30.0, 8
 
 

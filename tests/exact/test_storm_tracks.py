@@ -139,3 +139,13 @@ def test_a_storm_at_the_edge_of_a_window_is_not_known_to_close():
     assert gaps(found, lat, lon, HOURS).max() < 20
     masked = whole.where(whole.lon > 12)
     assert len(track(masked, MSL, Criteria(lifetime_hours=0)).table) < len(HOURS)
+
+
+def test_a_contour_that_leaves_the_data_is_not_closed():
+    # Pressure rises by 2 hPa at 4.3 degrees from the centre: inside the radius, but outside a window that ends 3 degrees away.
+    whole = moving(EVEN, [([41.0], [20.0])], [0.0], depth=1500, radius=8 * DEGREE)
+    assert len(track(whole, MSL).table) == 1
+    assert len(track(whole.sel(lon=slice(0, 26)), MSL).table) == 1
+    assert track(whole.sel(lon=slice(0, 24)), MSL).table.empty
+    assert track(whole.sel(lat=slice(38, 90)), MSL).table.empty
+    assert track(whole.where(whole.lat < 44), MSL).table.empty

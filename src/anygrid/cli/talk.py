@@ -85,6 +85,11 @@ class Talk:
         left = (total - done) / rate if rate > 0 else math.nan
         self._show("forecasting", done, total, f"{done}/{total} members, {rate:.3g}/s, {clock(left)} left", done == total)
 
+    def tracked(self, done: int, total: int) -> None:
+        """Progress of a search for storms: states done."""
+        left = (total - done) * self.seconds / done if done else math.nan
+        self._show("finding storms", done, total, f"{done}/{total} states, {clock(left)} left", done == total)
+
     def streamed(self, done: int, total: int) -> None:
         """Progress of work on fields larger than memory: slabs done."""
         left = (total - done) * self.seconds / done if done else math.nan

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from anygrid.errors import UsageError
 from anygrid.grid import Grid
-from anygrid.metrics.errors import area_mean
+from anygrid.metrics.errors import area_shares
 
 __all__ = ["Brier", "Reliability", "brier", "event_table", "reliability", "roc_area", "roc_curve"]
 
@@ -28,11 +28,7 @@ def event_table(
 
     The sum over k of the first entry is 1.
     """
-    rows = []
-    for k in range(members + 1):
-        here = (count == k).to(torch.float64)
-        rows.append(torch.stack([area_mean(here, grid), area_mean(here * happened, grid)], -1))
-    return torch.stack(rows, -2)
+    return torch.stack([area_shares(count, members + 1, grid), area_shares(count, members + 1, grid, happened.double())], -1)
 
 
 @dataclass(frozen=True)

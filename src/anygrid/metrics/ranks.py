@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anygrid.errors import UsageError
 from anygrid.grid import Grid
-from anygrid.metrics.errors import area_mean
+from anygrid.metrics.errors import area_shares
 
 __all__ = ["Flatness", "flatness", "rank_histogram", "ranks"]
 
@@ -33,10 +33,19 @@ def rank_histogram(
     truth: Float[Tensor, "case lead channel *space"],
     grid: Grid,
     generator: torch.Generator,
+    *,
+    bins: int | None = None,
 ) -> Float[Tensor, "case lead channel rank"]:
-    """Share of the area where the truth has each rank; each case, lead and channel sums to 1."""
-    found = ranks(x, truth, generator)
-    return torch.stack([area_mean((found == r).to(torch.float64), grid) for r in range(x.shape[0] + 1)], -1)
+    """Share of the area where the truth has each rank; each case, lead and channel sums to 1.
+
+    With ``bins``, for many members: shares of :math:`(r + U) / (m + 1)` in even bins of [0, 1], U uniform. Members drawn as the truth is
+    make that uniform for any number of them, whether or not the bins divide the ranks.
+    """
+    found, size = ranks(x, truth, generator), len(x) + 1
+    if bins is None:
+        return area_shares(found, size, grid)
+    spread = torch.rand(found.shape, generator=generator, dtype=torch.float64)
+    return area_shares(((found + spread) * (bins / size)).floor().long().clamp(max=bins - 1), bins, grid)
 
 
 @dataclass(frozen=True)

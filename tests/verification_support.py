@@ -44,7 +44,9 @@ def weather(starts=20, members=8, *, spread=1.0, bias=0.0, seed=0):
             "member": ("member", np.arange(members), {"standard_name": "realization"}),
         },
     )
-    right = xr.Dataset({n: (("time", "lat", "lon"), v.astype("f4"), {"units": units[n]}) for n, v in truth.items()}, {**coordinates(), "time": days})
+    right = xr.Dataset(
+        {n: (("time", "lat", "lon"), v.astype("f4"), {"units": units[n]}) for n, v in truth.items()}, {**coordinates(), "time": days}
+    )
     return ds, right
 
 
@@ -54,7 +56,9 @@ def past(years=3, seed=7):
     values = fields(len(days), seed)
     data = {"t2m": 288 + 8.25 * values, "z500": 54000 + 950 * values}
     units = {"t2m": "K", "z500": "m2 s-2"}
-    return xr.Dataset({n: (("time", "lat", "lon"), v.astype("f4"), {"units": units[n]}) for n, v in data.items()}, {**coordinates(), "time": days})
+    return xr.Dataset(
+        {n: (("time", "lat", "lon"), v.astype("f4"), {"units": units[n]}) for n, v in data.items()}, {**coordinates(), "time": days}
+    )
 
 
 def statistics(ds):

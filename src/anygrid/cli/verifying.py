@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 _EVENT = re.compile(r"^\s*(?P<name>.+?)\s*(?P<sign>[<>])\s*(?P<value>[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?P<unit>[A-Za-z%][^<>]*)?$")
-_SHOWN = (
-    "rmse",
-    "persistence rmse",
-    "climatology rmse",
-    "bias",
-    "anomaly correlation",
-    "activity ratio",
-    "crps",
-    "climatology crps",
-    "spread-skill ratio",
-)
+_SHOWN = {
+    "rmse": "rmse",
+    "persistence rmse": "persist.",
+    "climatology rmse": "climat.",
+    "bias": "bias",
+    "anomaly correlation": "acc",
+    "activity ratio": "activity",
+    "crps": "crps",
+    "climatology crps": "climat.",
+    "spread-skill ratio": "spread/skill",
+}
 
 
 def verify(
@@ -147,8 +147,8 @@ def _show(found: Verification) -> None:
         curves = [c for name in _SHOWN if (c := v.curve(name)) is not None]
         units = f" ({v.units})" if v.units not in ("", "1") else ""
         table = Table(title=f"{v.name}{units}", title_justify="left")
-        for column in ("lead", "starts", *(c.name for c in curves)):
-            table.add_column(column, justify="right")
+        for column in ("lead", "starts", *(_SHOWN[c.name] for c in curves)):
+            table.add_column(column, justify="right", no_wrap=True)
         for k, lead in enumerate(found.leads):
             cells = [f"{lead:g} {found.lead_units}", str(v.starts[k]) if v.starts else "-"]
             for c in curves:

@@ -39,9 +39,28 @@ def coastlines(west: float) -> NDArray[np.float64]:
 
 
 def draw_coastlines(axes: Axes, west: float) -> None:
-    """Draw them within the limits that the axes have."""
+    """Draw them within the limits that the axes have, with no more detail than a panel of some 500 dots can show."""
     limits = axes.get_xlim(), axes.get_ylim()
     lines = coastlines(west)
+    (left, right), (low, high) = limits
+    margin = 0.05 * (right - left)
+    seen = (lines[:, 0] > left - margin) & (lines[:, 0] < right + margin) & (lines[:, 1] > low - margin) & (lines[:, 1] < high + margin)
+    lines = _thin(np.where(seen[:, None], lines, np.nan), (right - left) / 500)
     axes.plot(lines[:, 0], lines[:, 1], color=TRUTH, lw=0.55, alpha=0.75, zorder=5)
     axes.set_xlim(limits[0])
     axes.set_ylim(limits[1])
+
+
+def _thin(lines: NDArray[np.float64], apart: float) -> NDArray[np.float64]:
+    """Lines without the points that are nearer than that to the last one kept; ends of lines stay."""
+    gaps = np.isnan(lines[:, 0])
+    kept, last = [], None
+    for k, point in enumerate(lines):
+        if gaps[k]:
+            if last is not None:
+                kept.append(point)
+            last = None
+        elif last is None or k + 1 == len(lines) or gaps[k + 1] or np.abs(point - last).max() >= apart:
+            kept.append(point)
+            last = point
+    return np.array(kept) if kept else np.full((1, 2), np.nan)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from anygrid.report.style import BASELINE, MAPS, SOLVER, TRUTH, drawing, to_svg
 from anygrid.verification.result import Curve, EventResult, VariableResult, Verification
@@ -115,7 +115,12 @@ def spectrum_figure(result: Verification) -> str:
             axes.axhline(1, color=TRUTH, lw=0.8, ls=":")
             axes.set(xscale="log", yscale="log", title=v.name, xlabel="total wavenumber")
             low, high = axes.get_ylim()
-            axes.set_ylim(max(low, 1e-3), min(max(high, 1.5), 1e2))
+            axes.set_ylim(min(max(low, 1e-3), 0.7), min(max(high, 1.5), 1e2))
+            for axis in (axes.xaxis, axes.yaxis):
+                near = axes.get_ylim()[1] < 100 * axes.get_ylim()[0] or axis is axes.xaxis
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5) if near else (1,)))
+                axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+                axis.set_minor_formatter(NullFormatter())
             axes.grid(axis="y")
         for axes in panels[len(rows) :]:
             axes.set_visible(False)
@@ -189,7 +194,7 @@ def scorecard_figure(result: Verification) -> str:
     sure = np.array([[low > 0 or high < 0 for low, high in zip(c.low, c.high, strict=True)] for _, c in rows])
     most = max(float(np.nanmax(np.abs(table))) if np.isfinite(table).any() else 1.0, 1e-6)
     with drawing():
-        figure = Figure(figsize=(min(9.6, 2.6 + 0.62 * table.shape[1]), 0.9 + 0.36 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(9.6, 0.9 + 0.3 * len(rows)), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(table, cmap="RdBu_r", norm=TwoSlopeNorm(0, -most, most), aspect="auto")
         axes.set_yticks(range(len(rows)), [f"{name} {c.score.upper()}" for name, c in rows])

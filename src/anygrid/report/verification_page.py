@@ -69,8 +69,8 @@ _SPECTRA = (
 )
 _EVENT = (
     "Left: frequency observed against probability said; the area of a dot is how often it was said, bars are bootstrap intervals, the "
-    "dotted line the frequency of the event. Middle: hit rate against false alarm rate when one warns from 1, 2, ... members on. Right: Brier "
-    "skill over the frequency of the event in these very cases."
+    "dotted line the frequency of the event. Middle: hit rate against false alarm rate when one warns from 1, 2, ... members on. "
+    "Right: Brier skill over the frequency of the event in these very cases."
 )
 
 
@@ -122,7 +122,8 @@ def _leads(count: int) -> list[int]:
 
 def _cell(c: Curve, k: int) -> str:
     low, high = c.low[k], c.high[k]
-    small = f" <small>{number(low)} to {number(high)}</small>" if math.isfinite(low) and math.isfinite(high) else ""
+    wide = c.name in ("rmse", "crps", "spread-skill ratio", "brier", "roc area") and math.isfinite(low) and math.isfinite(high)
+    small = f" <small>{number(low)} to {number(high)}</small>" if wide else ""
     return number(c.value[k]) + small
 
 
@@ -145,8 +146,8 @@ def _events(r: Verification, v: VariableResult) -> str:
 
 def _card_caption(r: Verification) -> str:
     return (
-        f"Difference to {r.reference}, relative to it. A dot: the {r.level:.0%} interval of paired block resampling leaves out zero; about one "
-        "box in twenty would have a dot by chance."
+        f"Difference to {r.reference}, relative to it. A dot: the {r.level:.0%} interval of paired block resampling leaves out "
+        "zero; about one box in twenty would have a dot by chance."
     )
 
 

@@ -164,9 +164,10 @@ def _show(found: Verification) -> None:
             for k, lead in enumerate(found.leads):
                 table.add_row(f"{lead:g} {found.lead_units}", _number(e.frequency[k]), *(_number(c.value[k]) for c in told.values()))
             console.print(table)
-        for c in v.comparisons:
-            parts = [f"{d:+.1%}{'*' if low > 0 or high < 0 else ''}" for d, low, high in zip(c.difference, c.low, c.high, strict=True)]
-            console.print(f"{c.score} against {found.reference}: {' '.join(parts)}   (* the interval leaves out zero)", markup=False)
+        for d in v.comparisons:
+            sure = [low > 0 or high < 0 for low, high in zip(d.low, d.high, strict=True)]
+            parts = [f"{value:+.1%}{'*' if star else ''}" for value, star in zip(d.difference, sure, strict=True)]
+            console.print(f"{d.score} against {found.reference}: {' '.join(parts)}   (* the interval leaves out zero)", markup=False)
 
 
 def _number(value: float) -> str:

@@ -53,7 +53,7 @@ def lead_figure(v: VariableResult, leads: Sequence[float], lead_units: str, plac
                 axes.set_ylim(bottom=0)
             units = f" ({v.units})" if title in ("RMSE", "CRPS", "bias") and v.units not in ("", "1") else ""
             axes.set(title=title + units, xlabel=f"lead ({lead_units})")
-            axes.xaxis.set_major_locator(MaxNLocator(6))
+            _name_leads(axes, leads)
             axes.grid(axis="y")
         for axes in panels[len(shown) :]:
             axes.set_visible(False)
@@ -71,6 +71,14 @@ def _line(axes: Axes, leads: Sequence[float], curve: Curve, label: str, colour: 
         return
     axes.fill_between(leads, low, high, color=colour, alpha=0.18, lw=0)
     axes.plot(leads, value, color=colour, ls=_DASHES[place % 4], marker="o" if len(leads) < 12 else "", ms=3, label=label)
+
+
+def _name_leads(axes: Axes, leads: Sequence[float]) -> None:
+    """Every lead where there are few."""
+    if len(leads) <= 8:
+        axes.set_xticks(list(leads), [f"{v:g}" for v in leads])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
 
 
 def rank_figure(result: Verification) -> str:
@@ -117,8 +125,8 @@ def spectrum_figure(result: Verification) -> str:
             low, high = axes.get_ylim()
             axes.set_ylim(min(max(low, 1e-3), 0.7), min(max(high, 1.5), 1e2))
             for axis in (axes.xaxis, axes.yaxis):
-                near = axes.get_ylim()[1] < 100 * axes.get_ylim()[0] or axis is axes.xaxis
-                axis.set_major_locator(LogLocator(subs=(1, 2, 5) if near else (1,)))
+                low, high = axis.get_view_interval()
+                axis.set_major_locator(MaxNLocator(4) if high < 4 * low else LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
                 axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
                 axis.set_minor_formatter(NullFormatter())
             axes.grid(axis="y")
@@ -158,6 +166,7 @@ def event_figure(e: EventResult, leads: Sequence[float], lead_units: str, place:
             _line(panels[2], leads, skill, "", MAPS[0], 0)
         panels[2].axhline(0, color=TRUTH, lw=0.7, ls=":")
         panels[2].set(title="Brier skill", xlabel=f"lead ({lead_units})")
+        _name_leads(panels[2], leads)
         handles, labels = panels[1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
         return to_svg(figure, f"event{place}", f"Reliability and ROC of {e.event}")
@@ -176,6 +185,7 @@ def quantile_figure(result: Verification) -> str:
                 axes.plot(result.leads, found, color=MAPS[k], marker="o", ms=3, label=f"{level:.0%} interval")
                 axes.axhline(expected, color=MAPS[k], lw=0.8, ls=":")
             axes.set(title=v.name, xlabel=f"lead ({result.lead_units})", ylim=(0, 1))
+            _name_leads(axes, result.leads)
             axes.grid(axis="y")
         for axes in panels[len(rows) :]:
             axes.set_visible(False)

@@ -23,17 +23,17 @@ Array = NDArray[np.float64]
 
 
 def map_figure(maps: Sequence[FieldMap]) -> str:
-    """A row for each channel: truth, forecast, error and spread."""
+    """For each channel truth and forecast, and below them error and spread."""
     if not maps:
         return ""
-    columns = 3 + any(m.spread is not None for m in maps)
     across, up = (float(np.ptp(maps[0].coordinates[k])) or 1.0 for k in (1, 0))
     with drawing():
-        width = 10.4
-        row = min(max(width / columns * up / across, 1.0), 3.2) + 0.75
-        figure = Figure(figsize=(width, row * len(maps)), layout="constrained")
-        for panels, m in zip(figure.subplots(len(maps), columns, squeeze=False), maps, strict=True):
-            _row(figure, list(panels), m)
+        width = 9.6
+        row = min(max(width / 2 * up / across, 1.2), 4.5) + 0.75
+        figure = Figure(figsize=(width, 2 * row * len(maps)), layout="constrained")
+        panels = figure.subplots(2 * len(maps), 2, squeeze=False)
+        for k, m in enumerate(maps):
+            _row(figure, [*panels[2 * k], *panels[2 * k + 1]], m)
         return to_svg(figure, "maps", "Maps of truth, forecast, error and spread")
 
 
@@ -48,11 +48,11 @@ def _row(figure: Figure, panels: list[Axes], m: FieldMap) -> None:
     most = float(np.nanquantile(np.abs(error), 0.995)) or 1.0
     drawn = _paint(panels[2], m, error, "error", {"cmap": "RdBu_r", "vmin": -most, "vmax": most})
     _bar(figure, drawn, panels[2:3])
-    if len(panels) > 3 and m.spread is not None:
+    if m.spread is not None:
         top = float(np.nanquantile(m.spread, 0.995)) or 1.0
         drawn = _paint(panels[3], m, m.spread, "spread", {"cmap": "magma_r", "vmin": 0.0, "vmax": top})
         _bar(figure, drawn, panels[3:4])
-    elif len(panels) > 3:
+    else:
         panels[3].set_visible(False)
 
 

@@ -16,14 +16,14 @@ __all__ = ["verification_page"]
 
 _COLUMNS = (
     ("rmse", "RMSE"),
-    ("persistence rmse", "of persistence"),
-    ("climatology rmse", "of climatology"),
+    ("persistence rmse", "persist."),
+    ("climatology rmse", "climat."),
     ("bias", "bias"),
     ("anomaly correlation", "ACC"),
     ("activity ratio", "activity"),
     ("crps", "CRPS"),
-    ("climatology crps", "of climatology"),
-    ("spread-skill ratio", "spread / skill"),
+    ("climatology crps", "climat."),
+    ("spread-skill ratio", "spread/skill"),
 )
 
 

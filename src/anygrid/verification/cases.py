@@ -131,7 +131,7 @@ class _Reader:
         known = np.argwhere(self.rows >= 0)
         case, lead = (int(i) for i in known[0])
         first = truth.at(channel.label, self.rows[case : case + 1, lead : lead + 1])[0, 0]
-        shown = self._field(slice(case, case + 1), slice(lead, lead + 1))[0][0, 0, 0]
+        shown = self._field(slice(case, case + 1), slice(lead, lead + 1))[0, 0, 0]
         check_magnitudes(channel.label, shown.ravel(), first.ravel())
         inside = np.isfinite(first) & np.isfinite(shown)
         if not inside.all() and inside.any():

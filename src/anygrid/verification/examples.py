@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from anygrid.errors import UsageError
 from anygrid.grid import Box, Sphere
-from anygrid.verification.known import Known, time_keys
+from anygrid.verification.known import Known, stamp, time_keys
 from anygrid.verification.product import Channel, Product
 from anygrid.verification.result import FieldMap, Plume
 
@@ -39,7 +39,7 @@ def field_maps(
     if not wanted:
         return ()
     lead = wanted[min(len(wanted) // 2, len(wanted) - 1)]
-    at, when = (slice(case, case + 1), slice(lead, lead + 1)), str(time_keys(product.valid[case, lead : lead + 1], False)[0])
+    at, when = (slice(case, case + 1), slice(lead, lead + 1)), stamp(time_keys(product.valid[case, lead : lead + 1], False)[0])
     found = []
     for c in channels[:_MAPS]:
         truth = known.at(c.label, known.rows(product.valid[case : case + 1, lead]))[0]
@@ -96,6 +96,16 @@ def plumes(
             continue
         truth = known.at(c.label, known.rows(product.valid[case]))[:, index[0], index[1]]
         series = values[:, 0, :, index[0], index[1]]
-        stamp = str(time_keys(start, False)[0])
-        out.append(Plume(c.label, c.units, stamp, (place[0], place[1]), tuple(product.leads.tolist()), truth, series, levels))
+        out.append(
+            Plume(
+                c.label,
+                c.units,
+                stamp(time_keys(start, False)[0]),
+                (place[0], place[1]),
+                tuple(product.leads.tolist()),
+                truth,
+                series,
+                levels,
+            )
+        )
     return tuple(out)

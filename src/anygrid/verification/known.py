@@ -18,7 +18,7 @@ from anygrid.grid import Axis, Box, Grid, Sphere
 from anygrid.verification.product import Channel, Product, channels_of
 from anygrid.verification.quantities import Conversion, conversion
 
-__all__ = ["Known", "Source", "know", "time_keys"]
+__all__ = ["Known", "Source", "know", "stamp", "time_keys"]
 
 _NEAR = 0.02  # of a spacing: files round coordinates
 
@@ -74,6 +74,11 @@ def time_keys(values: NDArray[Any], monthly: bool) -> list[Any]:
     if values.dtype.kind == "M":
         return [str(v) for v in values.astype("datetime64[s]")]
     return [f"{v.year:04d}-{v.month:02d}-{v.day:02d}T{v.hour:02d}:{v.minute:02d}:{v.second:02d}" for v in values]
+
+
+def stamp(key: Any) -> str:
+    """A key for people: ``2001-03-01 06:00``."""
+    return str(key)[:16].replace("T", " ") if isinstance(key, str) else f"{key:g}"
 
 
 def know(ds: xr.Dataset, product: Product, where: str) -> Known:

@@ -16,7 +16,7 @@ from anygrid.metrics.bootstrap import default_block
 from anygrid.verification.cases import Cases, Event, compare_channel, kept_threshold
 from anygrid.verification.climatology import Climatology, find_climatology
 from anygrid.verification.examples import field_maps, plumes
-from anygrid.verification.known import Known, know, time_keys
+from anygrid.verification.known import Known, know, stamp, time_keys
 from anygrid.verification.product import Channel, Product, choose, understand
 from anygrid.verification.result import VariableResult, Verification
 from anygrid.verification.scores import Sampling, compare, summarise
@@ -201,7 +201,7 @@ def _with_comparison(
 
 def _stamps(product: Product, order: NDArray[np.int64]) -> list[str]:
     stamps = product.valid[:, 0] if product.starts is None else product.starts
-    return [str(k) for k in time_keys(stamps[order], False)]
+    return [stamp(k) for k in time_keys(stamps[order], False)]
 
 
 def _describe(grid: Grid) -> str:

@@ -78,6 +78,17 @@ def test_a_station_off_the_grid_and_an_unknown_event(case):
         verify(ds, truth, events=[Event("t2n", True, 1.0)], draws=5)
 
 
+def test_a_calibration_that_cannot_be(case):
+    ds, truth = case
+    with pytest.raises(UsageError, match="2 starts or more that end before it"):
+        verify(ds, truth, calibrate_until="2001-03-02", draws=5)
+    with pytest.raises(UsageError, match="a date"):
+        verify(ds, truth, calibrate_until="soon", draws=5)
+    long, right = weather(starts=12, members=3)
+    with pytest.raises(DataError, match="members, or mean and std"):
+        verify(long.isel(member=0, drop=True), right, calibrate_until="2001-03-09", draws=5)
+
+
 @pytest.mark.parametrize("text", ["t2m", "t2m>", ">3", "t2m>warm", "t2m>300K"])
 def test_bad_events_are_refused(text):
     with pytest.raises(UsageError, match="--event"):

@@ -154,6 +154,25 @@ def test_a_reference_is_compared_start_by_start(case):
     assert all(d == 0 for c in itself for d in c.difference)
 
 
+def test_calibration_is_fitted_on_early_starts_and_judged_on_later_ones():
+    ds, truth = weather(starts=40, members=10, spread=0.4, bias=2.0)
+    found = verify(ds, truth, variables=["t2m"], events=[Event("t2m", True, 290.0)], calibrate_until="2001-03-26", draws=50)
+    c = found.variables[0].calibrated
+    # starts of 1 to 20 March end before the 26th; those from the 26th to 9 April are judged
+    assert (c.fitted, c.judged) == (20, 15)
+    a, b, *_ = (row[0] for row in c.coefficients)
+    assert a + b * 290 == pytest.approx(288.0, abs=0.6)
+    before, after, change = c.curves
+    assert max(change.high) < -0.15
+    assert after.value[0] == pytest.approx(before.value[0] * (1 + change.value[0]), rel=1e-9)
+    # the law of the truth has a deviation of 2 about a mean known to 0.8 / sqrt(10): CRPS 1.15
+    assert after.value[0] == pytest.approx(math.sqrt(4 + 0.064) / math.sqrt(math.pi), rel=0.15)
+    assert all(part >= 0.6 for part in c.covered)
+    assert max(c.events[0].value) < 0
+    few = verify(ds, truth, variables=["t2m"], calibrate_until="2001-03-12", draws=5).variables[0].calibrated
+    assert "needs 9 starts" in few.note
+
+
 def test_the_page_shows_everything_and_runs_nothing(scored):
     one = dataclasses.replace(scored, variables=scored.variables[:1], maps=scored.maps[:1], plumes=scored.plumes[:1])
     text = verification_page(one, "anygrid verify <a> b")

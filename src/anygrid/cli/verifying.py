@@ -17,7 +17,10 @@ from anygrid.cli.talk import Talk
 from anygrid.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from anygrid.verification import Event, Verification
+    from anygrid.verification.result import Calibrated
 
 __all__ = ["verify"]
 
@@ -46,6 +49,9 @@ def verify(
     reference: Annotated[str | None, typer.Option(help="Another forecast of the same starts, for a scorecard.")] = None,
     event: Annotated[list[str] | None, typer.Option(help="An event, in units of the forecast: 't2m>300'.")] = None,
     station: Annotated[str | None, typer.Option(help="LAT,LON of a plume in the report.")] = None,
+    calibrate_until: Annotated[
+        str | None, typer.Option(help="Fit a calibration on the starts that end before this date; judge it on the later ones.")
+    ] = None,
     block: Annotated[int | None, typer.Option(help="Starts in a block of the bootstrap; default: cube root of their number.")] = None,
     draws: Annotated[int, typer.Option(help="Resamplings for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of resamplings and random ties.")] = 0,
@@ -77,6 +83,7 @@ def verify(
             variables=_split(variables),
             events=events,
             station=place,
+            calibrate_until=calibrate_until,
             block=block,
             draws=draws,
             seed=seed,
@@ -164,10 +171,29 @@ def _show(found: Verification) -> None:
             for k, lead in enumerate(found.leads):
                 table.add_row(f"{lead:g} {found.lead_units}", _number(e.frequency[k]), *(_number(c.value[k]) for c in told.values()))
             console.print(table)
+        if v.calibrated is not None:
+            _show_calibrated(console, v.name, v.calibrated, found)
         for d in v.comparisons:
             sure = [low > 0 or high < 0 for low, high in zip(d.low, d.high, strict=True)]
             parts = [f"{value:+.1%}{'*' if star else ''}" for value, star in zip(d.difference, sure, strict=True)]
             console.print(f"{d.score} against {found.reference}: {' '.join(parts)}   (* the interval leaves out zero)", markup=False)
+
+
+def _show_calibrated(console: Console, name: str, c: Calibrated, found: Verification) -> None:
+    """What calibration did, by lead."""
+    from rich.table import Table
+
+    table = Table(title=f"{name} calibrated on {c.fitted} starts, judged on {c.judged}", title_justify="left")
+    events = [f"Brier of {e.name}" for e in c.events]
+    for column in ("lead", "a", "b", "c", "d", "crps before", "after", "difference", f"fields in {c.coverage:.0%} band", *events):
+        table.add_column(column, justify="right")
+    for k, lead in enumerate(found.leads):
+        before, after, change = (curve.value[k] for curve in c.curves)
+        cells = [*(_number(row[k]) for row in c.coefficients), _number(before), _number(after), f"{change:+.1%}", _number(c.covered[k])]
+        table.add_row(f"{lead:g} {found.lead_units}", *cells, *(f"{e.value[k]:+.1%}" for e in c.events))
+    console.print(table)
+    if c.note:
+        print(f"note: {c.note}", file=sys.stderr)
 
 
 def _number(value: float) -> str:

@@ -37,6 +37,8 @@ _LINES = {"spread-skill ratio": 1.0, "activity ratio": 1.0, "bias": 0.0}
 def lead_figure(v: VariableResult, leads: Sequence[float], lead_units: str, place: int) -> str:
     """Scores of one channel against lead, each with its interval."""
     shown = [(title, curves) for title, curves in _PANELS.items() if v.curve(curves[0][0]) is not None]
+    if not shown or len(leads) < 2:
+        return ""
     with drawing():
         columns = 3
         rows = -(-len(shown) // columns)
@@ -64,11 +66,6 @@ def lead_figure(v: VariableResult, leads: Sequence[float], lead_units: str, plac
 
 def _line(axes: Axes, leads: Sequence[float], curve: Curve, label: str, colour: str, place: int) -> None:
     value, low, high = (np.array(part, dtype=float) for part in (curve.value, curve.low, curve.high))
-    if len(leads) == 1:
-        gap = np.nan_to_num(np.abs(np.stack([value - low, high - value])))
-        axes.errorbar(np.array(leads) + 0.04 * place, value, yerr=gap, color=colour, marker="o", ms=4, ls="", capsize=3, label=label)
-        axes.set_xlim(leads[0] - 0.5, leads[0] + 0.5)
-        return
     axes.fill_between(leads, low, high, color=colour, alpha=0.18, lw=0)
     axes.plot(leads, value, color=colour, ls=_DASHES[place % 4], marker="o" if len(leads) < 12 else "", ms=3, label=label)
 
@@ -83,23 +80,24 @@ def _name_leads(axes: Axes, leads: Sequence[float]) -> None:
 
 def rank_figure(result: Verification) -> str:
     """Rank histograms of the channels at the first, middle and last lead."""
-    rows = [v for v in result.variables if v.ranks][:4]
-    if not rows:
+    shown = [(v, r) for v in result.variables[:4] for r in v.ranks]
+    if not shown:
         return ""
-    columns = max(len(v.ranks) for v in rows)
+    rows = -(-len(shown) // 3)
     with drawing():
-        figure = Figure(figsize=(3.1 * columns + 0.3, 2.0 * len(rows)), layout="constrained")
-        for panels, v in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
-            for axes, r in zip(panels, v.ranks, strict=False):
-                n = len(r.share)
-                axes.bar(range(n), np.array(r.share) * n, width=0.92, color=SOLVER, alpha=0.75)
-                axes.axhline(1, color=TRUTH, lw=0.8, ls=":")
-                p = "" if r.p_value is None or not math.isfinite(r.p_value) else f", p = {r.p_value:.2g}"
-                axes.set_title(f"{v.name}, {r.lead:g} {result.lead_units}{p}", loc="left", fontsize=8.5)
-                axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            for axes in panels[len(v.ranks) :]:
-                axes.set_visible(False)
-            panels[0].set_ylabel("share / flat")
+        figure = Figure(figsize=(9.6, 2.0 * rows), layout="constrained")
+        panels = figure.subplots(rows, 3, squeeze=False).ravel()
+        for axes, (v, r) in zip(panels, shown, strict=False):
+            n = len(r.share)
+            axes.bar(range(n), np.array(r.share) * n, width=0.92, color=SOLVER, alpha=0.75)
+            axes.axhline(1, color=TRUTH, lw=0.8, ls=":")
+            p = "" if r.p_value is None or not math.isfinite(r.p_value) else f", p = {r.p_value:.2g}"
+            axes.set_title(f"{v.name}, {r.lead:g} {result.lead_units}{p}", loc="left", fontsize=8.5)
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        for axes in panels[len(shown) :]:
+            axes.set_visible(False)
+        for axes in panels[::3]:
+            axes.set_ylabel("share / flat")
         return to_svg(figure, "ranks", "Rank histograms")
 
 
@@ -162,6 +160,7 @@ def event_figure(e: EventResult, leads: Sequence[float], lead_units: str, place:
         panels[0].set(title="reliability", xlabel="probability said", ylabel="frequency observed")
         panels[1].set(title="ROC", xlabel="false alarm rate", ylabel="hit rate")
         skill = next((c for c in e.curves if c.name == "brier skill"), None)
+        panels[2].set_visible(len(leads) > 1)
         if skill is not None:
             _line(panels[2], leads, skill, "", MAPS[0], 0)
         panels[2].axhline(0, color=TRUTH, lw=0.7, ls=":")
@@ -175,7 +174,7 @@ def event_figure(e: EventResult, leads: Sequence[float], lead_units: str, place:
 def quantile_figure(result: Verification) -> str:
     """Coverage of intervals against what a perfect ensemble reaches, by lead."""
     rows = [v for v in result.variables if v.coverage][:3]
-    if not rows:
+    if not rows or len(result.leads) < 2:
         return ""
     with drawing():
         figure = Figure(figsize=(9.6, 2.8), layout="constrained")

@@ -85,7 +85,7 @@ def _bar(figure: Figure, drawn: ScalarMappable, axes: list[Axes]) -> None:
 
 def plume_figure(plumes: Sequence[Plume], lead_units: str) -> str:
     """Bands and lines of the members at a station against lead, and the truth."""
-    if not plumes:
+    if not plumes or len(plumes[0].leads) < 2:
         return ""
     with drawing():
         columns = min(2, len(plumes))

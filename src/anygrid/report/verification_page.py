@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from anygrid.report import verification_charts as charts
 from anygrid.report.style import CSS
@@ -29,7 +30,7 @@ _COLUMNS = (
 
 def verification_page(result: Verification, command: str = "") -> str:
     """HTML of a verification; ``command`` is the command line that repeats it."""
-    title = f"Verification of {result.forecast}"
+    title = f"Verification of {Path(result.forecast).name}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{escape(_subtitle(result))}</p>',
@@ -39,6 +40,7 @@ def verification_page(result: Verification, command: str = "") -> str:
         _section("Maps", _figure(map_figure(result.maps), _map_caption(result))),
         _section("At a station", _figure(plume_figure(result.plumes, result.lead_units), _plume_caption(result))),
         _section("Calibration", _figure(charts.rank_figure(result), _RANKS) + _figure(charts.quantile_figure(result), _COVERAGE)),
+        _section("After calibration", "".join(_calibrated(result, v) for v in result.variables)),
         _section("Events", "".join(_events(result, v) for v in result.variables)),
         _section("Spectra", _figure(charts.spectrum_figure(result), _SPECTRA)),
         _section("What could not be computed", _list(result.cannot)),
@@ -90,7 +92,7 @@ def _list(lines: Sequence[str], kind: str = "") -> str:
 def _subtitle(r: Verification) -> str:
     size = {"single": "a single forecast", "members": f"{r.held} members", "statistics": f"statistics of {r.members} members"}[r.kind]
     many = f"{r.cases} starts, {r.first} to {r.last}" if r.cases > 1 else f"one start, {r.first}"
-    return f"{size} against {r.truth}; {many}; {r.grid}"
+    return f"{size} against {Path(r.truth).name}; {many}; {r.grid}"
 
 
 def _scores(r: Verification, place: int, v: VariableResult) -> str:
@@ -144,9 +146,39 @@ def _events(r: Verification, v: VariableResult) -> str:
     return out
 
 
+def _calibrated(r: Verification, v: VariableResult) -> str:
+    c = v.calibrated
+    if c is None:
+        return ""
+    head = ["lead", "a", "b", "c", "d", "CRPS before", "after", "difference", f"fields in the {c.coverage:.0%} band"]
+    head += [f"Brier score of {escape(e.name)}" for e in c.events]
+    rows = []
+    for k in _leads(len(r.leads)):
+        before, after = (curve.value[k] for curve in c.curves[:2])
+        numbers = [number(row[k]) for row in c.coefficients] + [
+            number(before),
+            number(after),
+            _percent(c.curves[2], k),
+            number(c.covered[k]),
+        ]
+        rows.append(("", [f"{r.leads[k]:g} {escape(r.lead_units)}", *numbers, *(_percent(e, k) for e in c.events)]))
+    caption = (
+        f"{escape(v.name)}: EMOS N(a + b mean, c + d variance) of least CRPS, a conformal band that should hold whole fields with a chance "
+        f"of {c.coverage:g}, isotonic probabilities: fitted on {c.fitted} starts that end before the {c.judged} later ones, on which the "
+        f"table is made. CRPS of normal distributions. {escape(c.note)}"
+    )
+    return table(head, rows, caption)
+
+
+def _percent(c: Curve, k: int) -> str:
+    low, high = c.low[k], c.high[k]
+    small = f" <small>{100 * low:+.1f} to {100 * high:+.1f}</small>" if math.isfinite(low) and math.isfinite(high) else ""
+    return (f"{100 * c.value[k]:+.1f}&thinsp;%{small}" if math.isfinite(c.value[k]) else "&ndash;").replace("-", "&minus;")
+
+
 def _card_caption(r: Verification) -> str:
     return (
-        f"Difference to {r.reference}, relative to it. A dot: the {r.level:.0%} interval of paired block resampling leaves out "
+        f"Difference to {Path(r.reference).name}, relative to it. A dot: the {r.level:.0%} interval of paired block resampling leaves out "
         "zero; about one box in twenty would have a dot by chance."
     )
 

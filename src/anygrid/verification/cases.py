@@ -22,29 +22,18 @@ from anygrid.metrics.ranks import rank_histogram
 from anygrid.metrics.skill import activity, bias_by_lead, energy_by_wavenumber
 from anygrid.numerics.spherical_harmonics import exact_degree
 from anygrid.verification.climatology import Climatology
+from anygrid.verification.event import Event, kept_threshold
 from anygrid.verification.known import Known
 from anygrid.verification.product import Channel, Product
 from anygrid.verification.quantities import check_magnitudes
 
-__all__ = ["INTERVALS", "LEVELS", "Cases", "Event", "compare_channel"]
+__all__ = ["INTERVALS", "LEVELS", "Cases", "compare_channel"]
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 INTERVALS = (0.5, 0.8, 0.9)
 _BYTES = 256 << 20
 _RANKS, _BINS = 50, 20
 _SPECTRA = 10  # members whose spectra are taken
-
-
-@dataclass(frozen=True)
-class Event:
-    """A value of a channel above or below a threshold, in the units of the forecast."""
-
-    channel: str
-    above: bool
-    threshold: float
-
-    def __str__(self) -> str:
-        return f"{self.channel} {'>' if self.above else '<'} {self.threshold:g}"
 
 
 @dataclass(eq=False)
@@ -303,16 +292,6 @@ def _spectra(out: Cases, x: Tensor, mean: Tensor, y: Tensor, grid: Sphere, at: l
     out.truth_power = power(y)
     if len(x) > 1:
         out.mean_power = power(mean)
-
-
-def kept_threshold(channel: Channel, event: Event) -> tuple[str, int] | None:
-    """Dimension and index of the event among the thresholds that an ensemble store kept."""
-    array = channel.arrays.get("above")
-    if array is None:
-        return None
-    dim = str(array.dims[0])
-    near = np.flatnonzero(np.isclose(array[dim].values.astype(float), event.threshold, rtol=1e-6))
-    return (dim, int(near[0])) if near.size else None
 
 
 def _exact(grid: Sphere) -> bool:

@@ -11,6 +11,7 @@ from anygrid.errors import UsageError
 from anygrid.grid import Box, Sphere
 from anygrid.verification.known import Known, stamp, time_keys
 from anygrid.verification.product import Channel, Product
+from anygrid.verification.quantities import plain_units
 from anygrid.verification.result import FieldMap, Plume
 
 __all__ = ["field_maps", "plumes"]
@@ -51,7 +52,7 @@ def field_maps(
         spread = product.read(c.arrays["std"], *at)[0, 0] if spread is None and _array(c, "std") else spread
         x, y = (axis.coordinates() for axis in product.grid.axes)
         sphere = isinstance(product.grid, Sphere)
-        found.append(FieldMap(c.label, c.units, when, float(product.leads[lead]), (x, y), sphere, truth, mean, spread))
+        found.append(FieldMap(c.label, plain_units(c.units), when, float(product.leads[lead]), (x, y), sphere, truth, mean, spread))
     return tuple(found)
 
 
@@ -99,7 +100,7 @@ def plumes(
         out.append(
             Plume(
                 c.label,
-                c.units,
+                plain_units(c.units),
                 stamp(time_keys(start, False)[0]),
                 (place[0], place[1]),
                 tuple(product.leads.tolist()),

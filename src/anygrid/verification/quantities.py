@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anygrid.errors import DataError
 from anygrid.fields.units import find_unit, zero_point
 
-__all__ = ["GRAVITY", "Conversion", "Quantity", "check_magnitudes", "conversion", "quantity_of"]
+__all__ = ["GRAVITY", "Conversion", "Quantity", "check_magnitudes", "conversion", "plain_units", "quantity_of"]
 
 GRAVITY = 9.80665  # m s-2, by which geopotential and geopotential height differ (WMO)
 
@@ -92,6 +92,11 @@ def _honest(q: Quantity, array: xr.DataArray) -> Quantity:
         if units.alike(geo):
             return Quantity("z", q.level)
     return q
+
+
+def plain_units(text: str) -> str:
+    """A unit for people: ``m**2 s**-2`` as ``m2 s-2``."""
+    return text.replace("**", "")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Comparison", "Curve", "EventResult", "FieldMap", "Plume", "RankResult", "SpectrumResult", "VariableResult", "Verification"]
+__all__ = [
+    "Calibrated",
+    "Comparison",
+    "Curve",
+    "EventResult",
+    "FieldMap",
+    "Plume",
+    "RankResult",
+    "SpectrumResult",
+    "VariableResult",
+    "Verification",
+]
 
 Floats = tuple[float, ...]
 
@@ -74,6 +85,33 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """What calibration on the first ``fitted`` starts did to the ``judged`` ones that follow.
+
+    Attributes
+    ----------
+    coefficients
+        EMOS's a, b, c, d by lead.
+    curves
+        CRPS of the normal distribution before and after, and their relative difference.
+    coverage, covered
+        Guaranteed chance that a whole field lies in its conformal band, and the part of the judged fields that did; empty with too few
+        starts, which ``note`` says.
+    events
+        Relative difference of the Brier score by isotonic probabilities.
+    """
+
+    fitted: int
+    judged: int
+    coefficients: tuple[Floats, ...]
+    curves: tuple[Curve, ...]
+    coverage: float
+    covered: Floats
+    note: str
+    events: tuple[Curve, ...]
+
+
+@dataclass(frozen=True)
 class VariableResult:
     """All scores of one channel."""
 
@@ -89,6 +127,7 @@ class VariableResult:
     events: tuple[EventResult, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     left_out: float = 0.0
+    calibrated: Calibrated | None = None
 
     def curve(self, name: str) -> Curve | None:
         """The curve of that name, if there is one."""

@@ -13,7 +13,8 @@ from anygrid.metrics.bootstrap import Resampled, bootstrap
 from anygrid.metrics.events import brier, reliability, roc_area, roc_curve
 from anygrid.metrics.quantiles import expected_coverage
 from anygrid.metrics.ranks import flatness
-from anygrid.verification.cases import Cases, Event
+from anygrid.verification.cases import Cases
+from anygrid.verification.event import Event
 from anygrid.verification.result import Comparison, Curve, EventResult, RankResult, SpectrumResult, VariableResult
 
 __all__ = ["Sampling", "compare", "summarise"]

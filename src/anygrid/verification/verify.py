@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 from anygrid.errors import DataError, UsageError
 from anygrid.grid import Grid, Sphere
 from anygrid.metrics.bootstrap import default_block
-from anygrid.verification.cases import Cases, Event, compare_channel, kept_threshold
+from anygrid.verification.calibrated import calibrate_channel
+from anygrid.verification.cases import Cases, compare_channel
 from anygrid.verification.climatology import Climatology, find_climatology
+from anygrid.verification.event import Event, kept_threshold
 from anygrid.verification.examples import field_maps, plumes
 from anygrid.verification.known import Known, know, stamp, time_keys
 from anygrid.verification.product import Channel, Product, choose, understand
+from anygrid.verification.quantities import plain_units
 from anygrid.verification.result import VariableResult, Verification
 from anygrid.verification.scores import Sampling, compare, summarise
 
@@ -33,6 +37,7 @@ def verify(
     variables: Sequence[str] = (),
     events: Sequence[Event] = (),
     station: tuple[float, float] | None = None,
+    calibrate_until: str | float | None = None,
     block: int | None = None,
     draws: int = 1000,
     seed: int = 0,
@@ -57,6 +62,8 @@ def verify(
         Thresholds in the units of the forecast.
     station
         Latitude and longitude (or the coordinates of a box) of the plume.
+    calibrate_until
+        Fit a calibration on the starts whose valid times all lie before this time, and judge it on the starts from it on.
     block
         Starts in a block of the bootstrap; by default the cube root of their number.
     names
@@ -90,7 +97,11 @@ def verify(
         )
         # What a truncated kept set says of spread is said of all members where their statistics were kept too.
         count = product.members if "std" in channel.arrays else _held(product) if kind == "members" else product.members
-        result = summarise(channel.label, channel.units, ours, product.leads.tolist(), max(count, 1), kind, sampling, picked)
+        result = summarise(channel.label, plain_units(channel.units), ours, product.leads.tolist(), max(count, 1), kind, sampling, picked)
+        if calibrate_until is not None:
+            parts, kept = _split_at(product, order, calibrate_until), tuple(e for e in asked if "" in channel.arrays)
+            inside = Sampling(default_block(len(parts[1])), draws, seed=seed)
+            result = dataclasses.replace(result, calibrated=calibrate_channel(product, channel, known, *parts, kept, inside))
         if other is not None:
             result = _with_comparison(result, ours, other, channel, known, order, sampling, product)
         results.append(result)
@@ -140,6 +151,25 @@ def _order(product: Product, known: Known, names: tuple[str, str, str]) -> tuple
         )
     stamps = product.valid[:, 0] if product.starts is None else product.starts
     return cases[np.argsort(np.asarray(time_keys(stamps[cases], False)), kind="stable")], have
+
+
+def _split_at(product: Product, order: NDArray[np.int64], until: str | float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Starts whose valid times lie before a time, and starts from it on."""
+    where = "--calibrate-until"
+    if product.starts is None:
+        raise UsageError(where, "a forecast with starts", "one without", "leave it out")
+    numeric = product.valid.dtype.kind in "fiu"
+    try:
+        key: Any = float(until) if numeric else str(np.datetime64(str(until), "s"))
+    except ValueError as error:
+        raise UsageError(where, "a number, as the times are" if numeric else "a date", repr(until), "for example 2001-03-15") from error
+    last = np.array([max(row) for row in (time_keys(r, False) for r in product.valid[order])])
+    first = np.array(time_keys(product.starts[order], False))
+    fitted, judged = order[last < key], order[first >= key]
+    if len(fitted) < 2 or len(judged) < 2:
+        got = f"{len(fitted)} starts to fit and {len(judged)} to judge"
+        raise UsageError(where, "2 starts or more that end before it, and 2 from it on", got, f"they run from {first[0]} to {first[-1]}")
+    return fitted, judged
 
 
 def _block(asked: int | None, cases: int) -> int:

@@ -9,8 +9,10 @@ import pytest
 import torch
 import xarray as xr
 from cli_support import call
+from ensemble_support import CIRCLE, STATE, Turn, wave
 from verification_support import LEADS, past, statistics, weather
 
+from anygrid.forecast import Keep, Perturbation, ensemble
 from anygrid.grid import Sphere
 from anygrid.metrics.probabilistic import crps
 from anygrid.report.coastlines import coastlines
@@ -213,3 +215,35 @@ def test_the_command_prints_a_table_json_and_a_page(tmp_path, case, capsys):
     code, _, err = call(capsys, *words, "--report", tmp_path / "r.html")
     assert code == 2
     assert "--overwrite" in err
+
+
+@pytest.mark.parametrize(("start", "starts"), [("each", 5), ("last", 1)])
+def test_stores_that_ensemble_writes_are_understood(start, starts):
+    truth = wave(time=12)
+    truth.time.attrs["units"] = "days"
+    kept = {"quantiles": (0.05, 0.95), "above": (("u", 0.2),)}
+    found = []
+    for members in (range(6), range(0)):
+        made = ensemble(
+            Turn(),
+            truth.isel(time=slice(0, 5)),
+            4,
+            6,
+            **STATE,
+            perturbation=Perturbation((0.1,), 0.2),
+            keep=Keep(members=members, **kept),
+            dt="1 day",
+            domain=CIRCLE,
+            start=start,
+            workers=0,
+        )
+        found.append(verify(made, truth, events=[Event("u", True, 0.2)], draws=5))
+    whole, told = (f.variables[0] for f in found)
+    assert [f.kind for f in found] == ["members", "statistics"]
+    assert whole.starts == (starts,) * 4
+    assert found[0].lead_units == "days"
+    assert same(whole, told)
+    assert whole.events[0].curves[0].value == pytest.approx(told.events[0].curves[0].value, abs=1e-12)
+    right = truth.u.values[slice(0, 5) if start == "each" else slice(4, 5)]
+    after = truth.u.values[slice(1, 6) if start == "each" else slice(5, 6)]
+    assert whole.curve("persistence rmse").value[0] == pytest.approx(math.sqrt(((right - after) ** 2).mean()), rel=1e-5)

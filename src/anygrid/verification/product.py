@@ -196,7 +196,11 @@ def geometry(array: xr.DataArray, where: str) -> Grid:
     layout = find_layout(frame, ["field"])
     if layout.leading:
         frame = frame.isel(dict.fromkeys(layout.leading, 0), drop=True)
-    return find_grid(frame, ["field"], layout)[0]
+    try:
+        return find_grid(frame, ["field"], layout)[0]
+    except DataError:
+        # One field may not tell whether an axis of a box is periodic; only the weights of its ends depend on it.
+        return find_grid(frame, ["field"], layout, periodic=dict.fromkeys(layout.space, False))[0]
 
 
 def _maybe_space(array: xr.DataArray, dim: str) -> bool:

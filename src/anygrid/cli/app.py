@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from anygrid.cli import exporting, fitting, measuring, running, solving, tracking, using
+from anygrid.cli import exporting, fitting, measuring, running, solving, tracking, using, verifying
 from anygrid.cli.talk import speaks
 from anygrid.errors import AnygridError, did_you_mean
 
@@ -62,6 +62,7 @@ app.command("evaluate", short_help="Measure its error beside baselines and solve
 app.command("refine", short_help="Bring predictions to the solver's accuracy.")(using.refine)
 app.command("forecast", short_help="Apply it again and again; score it by lead.")(using.forecast)
 app.command("track", short_help="Find storms in fields, and follow them.")(tracking.track)
+app.command("verify", short_help="Score a forecast or an ensemble by lead.")(verifying.verify)
 app.command("export", short_help="Write it for other programs, or as a web page.")(exporting.export)
 app.command("info", short_help="What a surrogate, or a data file, is.")(using.info)
 app.command("problems", short_help="List the built-in problems, or show one.")(solving.problems)

@@ -14,7 +14,7 @@ import xarray as xr
 from anygrid.errors import DataError
 from anygrid.fields.variables import Variable, select
 
-__all__ = ["Unit", "check_units", "find_unit", "unit_text"]
+__all__ = ["Unit", "check_units", "find_unit", "unit_text", "zero_point"]
 
 _DIMENSIONLESS = {"", "1", "-", "none", "dimensionless", "unitless", "(0 - 1)", "0-1", "fraction"}
 _ALIASES = {
@@ -32,6 +32,7 @@ _ALIASES = {
     "mb": "millibar",
     "millibars": "millibar",
     "mbar": "millibar",
+    "gpm": "m",
     "degrees_north": "degree",
     "degrees_east": "degree",
     "degree_north": "degree",
@@ -79,6 +80,12 @@ def find_unit(text: str) -> Unit | None:
     base = (_registry().Quantity(1.0, found) - _registry().Quantity(0.0, found)).to_base_units()
     powers = sorted((str(name), Fraction(power).limit_denominator(1000)) for name, power in base.unit_items())
     return Unit(float(base.magnitude), tuple((name.removeprefix("delta_"), power) for name, power in powers if name != "radian"))
+
+
+def zero_point(text: str) -> float:
+    """Where the zero of a unit lies in base units: 273.15 (K) for ``degC``, 0 for ``K`` and for what is not known."""
+    found = _parse(text.strip())
+    return 0.0 if found is None else float(_registry().Quantity(0.0, found).to_base_units().magnitude)
 
 
 def unit_text(unit: Unit) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from anygrid.grid import Grid, Sphere
 from anygrid.numerics.differentiation import gradient
 from anygrid.shard import rows_of
 
-__all__ = ["Estimate", "area_mean", "bias", "estimate", "largest", "relative_h1", "relative_l2", "rmse", "vrmse"]
+__all__ = ["Estimate", "area_mean", "area_shares", "bias", "estimate", "largest", "relative_h1", "relative_l2", "rmse", "vrmse"]
 
 
 def area_mean(f: Float[Tensor, "*lead_space"], grid: Grid) -> Float[Tensor, "*lead"]:
@@ -30,6 +30,18 @@ def area_mean(f: Float[Tensor, "*lead_space"], grid: Grid) -> Float[Tensor, "*le
     w = grid.mean_weights().to(torch.float64)
     # A product over flattened space: no temporary of the size of the field.
     return sum_over_ranks(f.to(torch.float64).flatten(f.ndim - w.ndim) @ w.flatten(), rows_of(grid))
+
+
+def area_shares(
+    place: Int[Tensor, "*lead_space"], classes: int, grid: Grid, part: Float[Tensor, "*lead_space"] | None = None
+) -> Float[Tensor, "*lead classes"]:
+    """Share of the domain that lies in each class (numbered from 0), or of ``part`` of it, over the trailing ``grid.ndim`` dimensions."""
+    w = grid.mean_weights().to(torch.float64)
+    rows = place.flatten(place.ndim - w.ndim)
+    weight = w.flatten().expand(rows.shape)
+    weight = weight if part is None else weight * part.to(torch.float64).flatten(part.ndim - w.ndim)
+    found = torch.zeros(*rows.shape[:-1], classes, dtype=torch.float64).scatter_add_(-1, rows, weight)
+    return sum_over_ranks(found, rows_of(grid))
 
 
 def relative_l2(

@@ -44,7 +44,7 @@ def pointwise_crps(x: Float[Tensor, "member *shape"], y: Float[Tensor, "*shape"]
     error = d.abs().mean(0)
     if m == 1:
         return error
-    weight = (2 * torch.arange(1, m + 1, dtype=torch.float64) - m - 1).reshape(m, *[1] * (d.ndim - 1))
+    weight = (2 * torch.arange(1, m + 1, dtype=torch.float64, device=d.device) - m - 1).reshape(m, *[1] * (d.ndim - 1))
     pairs = (weight * d.sort(0).values).sum(0) / (m * (m - 1))
     return error - (1 - (1 - alpha) / m) * pairs
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from anygrid.collectives import sum_over_ranks, with_halo
 from anygrid.errors import UsageError
 from anygrid.grid import Axis, Box, Grid, Sphere, outer
+from anygrid.metrics.probabilistic import pointwise_crps
 from anygrid.shard import Shard, rows_of, whole_of
 
 __all__ = ["RelativeNorm"]
@@ -95,26 +96,18 @@ class RelativeNorm:
     def crps(
         self, x: Float[Tensor, "member batch channel *space"], v: Float[Tensor, "batch channel *space"], grid: Grid, alpha: float
     ) -> Float[Tensor, " batch"]:
-        r"""Almost fair continuous ranked probability score of draws, averaged over channels and the domain, in standard deviations.
+        r"""Almost fair CRPS of draws (:func:`~anygrid.metrics.probabilistic.pointwise_crps`), averaged over channels and the domain.
 
-        .. math:: \frac1M \sum_j |x_j - v| - \frac{1 - \varepsilon}{2 M (M - 1)} \sum_{j \ne k} |x_j - x_k|, \qquad
-                  \varepsilon = \frac{1 - \alpha}{M}
-
-        and :math:`\sqrt\lambda` times the same of :math:`\ell \partial_i` of draws and truth for every axis, so that neighbouring points
-        are drawn together. With :math:`\alpha = 1` (fair) its mean does not depend on the number of draws, but is blind to some of
-        their errors when there are two; a little less mends that. Whole grids only.
-
-        Source: Lang et al. 2024 (AIFS-CRPS, arXiv:2412.15832), eq. 4.
+        In standard deviations; and :math:`\sqrt\lambda` times the same of :math:`\ell \partial_i` of draws and truth for every axis, so
+        that neighbouring points are drawn together. Whole grids only.
         """
         inverse = self.inverse.to(device=v.device, dtype=v.dtype).view(1, -1, *(1,) * (v.ndim - 2))
         members, fields = len(x), torch.cat([x, v[None]]).flatten(0, 1) * inverse
         weights, _ = self._on(grid, fields)
 
         def score(f: Tensor, weight: Tensor) -> Tensor:
-            *draws, truth = f.unflatten(0, (members + 1, len(v)))
-            spread = sum((draws[j] - draws[k]).abs() for j in range(members) for k in range(j))
-            miss = sum((draw - truth).abs() for draw in draws)
-            each = miss / members - (1 - (1 - alpha) / members) / (members * (members - 1)) * spread
+            f = f.unflatten(0, (members + 1, len(v)))
+            each = pointwise_crps(f[:-1], f[-1], alpha=alpha).to(weight)
             return (each * weight).flatten(1).sum(1) / v.shape[1]
 
         total = score(fields, weights)

@@ -175,6 +175,7 @@ def test_calibration_is_fitted_on_early_starts_and_judged_on_later_ones():
     assert "needs 9 starts" in few.note
 
 
+@pytest.mark.slow  # draws seven figures
 def test_the_page_shows_everything_and_runs_nothing(scored):
     one = dataclasses.replace(scored, variables=scored.variables[:1], maps=scored.maps[:1], plumes=scored.plumes[:1])
     text = verification_page(one, "anygrid verify <a> b")

@@ -1,6 +1,6 @@
-"""Write src/anygrid/report/land_110m.npz: outlines of land, from npm's world-atlas 2.0.2 (`npm pack world-atlas`, unpacked).
+"""Write src/anygrid/land_110m.npz: outlines of land, from npm's world-atlas 2.0.2 (`npm pack world-atlas`, unpacked).
 
-python benchmarks/make_coastlines.py package/land-110m.json src/anygrid/report/land_110m.npz
+python benchmarks/make_coastlines.py package/land-110m.json src/anygrid/land_110m.npz
 
 The data are Natural Earth 1:110m land (naturalearthdata.com), which is in the public domain; world-atlas packs them as TopoJSON (ISC).
 Coordinates are stored in hundredths of a degree, lines one after another, `length` points each.

@@ -12,10 +12,10 @@ from cli_support import call
 from ensemble_support import CIRCLE, STATE, Turn, wave
 from verification_support import LEADS, past, statistics, weather
 
+from anygrid.coastlines import coastlines
 from anygrid.forecast import Keep, Perturbation, ensemble
 from anygrid.grid import Sphere
 from anygrid.metrics.probabilistic import crps
-from anygrid.report.coastlines import coastlines
 from anygrid.report.verification_page import verification_page
 from anygrid.verification import Event, verify
 

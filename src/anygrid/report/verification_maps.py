@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from anygrid.report.coastlines import draw_coastlines
+from anygrid.coastlines import draw_coastlines
 from anygrid.report.style import MAPS, SOLVER, TRUTH, drawing, to_svg
 from anygrid.verification.result import FieldMap, Plume
 

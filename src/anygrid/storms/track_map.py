@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from anygrid.coastlines import coastlines
 from anygrid.errors import UsageError
 from anygrid.numerics.great_circle import bearing, destination, distance
 
@@ -67,7 +68,7 @@ def track_map(table: pd.DataFrame, best: pd.DataFrame | None = None, strike: xr.
 
 
 def graticule(axes: Axes, centre: float, extent: tuple[float, float, float, float]) -> None:
-    """Meridians, parallels and their labels. Coastlines belong here: longitudes are drawn relative to the meridian ``centre``."""
+    """Meridians, parallels, their labels and coastlines; longitudes are drawn relative to the meridian ``centre``."""
     west, east, south, north = extent
     step = next(s for s in (2, 5, 10, 15, 30, 60) if (east - west) / s <= 8)
     rise = next(s for s in (2, 5, 10, 15, 30) if (north - south) / s <= 7)
@@ -77,6 +78,8 @@ def graticule(axes: Axes, centre: float, extent: tuple[float, float, float, floa
     axes.set_yticks(parallels, [f"{abs(p):g}°{'N' if p > 0 else 'S' if p < 0 else ''}" for p in parallels])
     axes.grid(True, color=_LINE, alpha=0.3, linewidth=0.6)
     axes.set_axisbelow(True)
+    lines = coastlines(centre + west)
+    axes.plot(lines[:, 0] - centre, lines[:, 1], color=_LINE, lw=0.6, alpha=0.7, zorder=1)
     axes.set_xlim(west, east)
     axes.set_ylim(south, north)
     axes.set_aspect(_stretch(extent), adjustable="box")

@@ -12,14 +12,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from anygrid.report.style import TRUTH
-
 __all__ = ["coastlines", "draw_coastlines"]
+
+_COLOUR = "#343a40"
 
 
 @lru_cache(maxsize=1)
 def _lines() -> tuple[NDArray[np.float64], ...]:
-    with resources.files("anygrid.report").joinpath("land_110m.npz").open("rb") as file, np.load(file, allow_pickle=False) as held:
+    with resources.files("anygrid").joinpath("land_110m.npz").open("rb") as file, np.load(file, allow_pickle=False) as held:
         points = np.stack([held["lon"], held["lat"]], 1) / 100.0
         ends = np.cumsum(held["length"])[:-1]
     return tuple(np.split(points, ends))
@@ -46,7 +46,7 @@ def draw_coastlines(axes: Axes, west: float) -> None:
     margin = 0.05 * (right - left)
     seen = (lines[:, 0] > left - margin) & (lines[:, 0] < right + margin) & (lines[:, 1] > low - margin) & (lines[:, 1] < high + margin)
     lines = _thin(np.where(seen[:, None], lines, np.nan), (right - left) / 500)
-    axes.plot(lines[:, 0], lines[:, 1], color=TRUTH, lw=0.55, alpha=0.75, zorder=5)
+    axes.plot(lines[:, 0], lines[:, 1], color=_COLOUR, lw=0.55, alpha=0.75, zorder=5)
     axes.set_xlim(limits[0])
     axes.set_ylim(limits[1])
 

@@ -1,0 +1,185 @@
+"""The numerical weather model in a process of its own, started once, kept alive, and asked for whole states."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anygrid.errors import AnygridError, DataError, UsageError
+from anygrid.problems.engine_messages import Arrays, receive, send
+
+__all__ = ["Engine", "SpeedyState", "shared_engine"]
+
+STEP = 1800
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, eq=False)
+class SpeedyState:
+    """Everything the model needs to go on from ``time`` as if it had never stopped.
+
+    Parameters
+    ----------
+    arrays
+        Spectral coefficients of vorticity, divergence, temperature, humidity and the logarithm of the surface pressure, and what
+        the physics carries from one step to the next, by name, as the model holds them (float32).
+    """
+
+    time: np.datetime64
+    arrays: Mapping[str, NDArray[Any]]
+
+
+class Engine:
+    """A running `jcm` (T30, 8 levels), in its own process with one thread; it compiles at its first step.
+
+    Parameters
+    ----------
+    unit
+        Seconds that one compiled call advances; a multiple of 1800 that divides a day. Runs are made of such calls, so that the
+        same unit gives the same bits, however a run is cut into pieces.
+
+    Raises
+    ------
+    UsageError
+        When `jcm` is not installed, or for another unit.
+    """
+
+    def __init__(self, unit: int = 21600) -> None:
+        if unit <= 0 or unit % STEP or 86400 % unit:
+            raise UsageError("Engine(unit=...)", f"a multiple of {STEP} s that divides a day", f"{unit} s", "for example 21600")
+        if importlib.util.find_spec("jcm") is None:
+            raise UsageError("Speedy", "the numerical weather model `jcm`", "an installation without it", "pip install 'anygrid[weather]'")
+        self.unit = unit
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        here = str(Path(__file__).parents[2])
+        path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH", "")])])
+        settings = {name: "1" for name in _THREADS} | {
+            "PYTHONPATH": path,
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "ANYGRID_JAX_CACHE": str(_cache()),
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "anygrid.problems.speedy_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env=os.environ | settings,
+        )
+        self._constants: Arrays | None = None
+
+    def constants(self) -> Arrays:
+        """``sigma`` of the levels, mountains, the land-sea mask, and the boundary data of each day of a year of 365."""
+        if self._constants is None:
+            self._constants = self._ask({"ask": "about"}, {})[1]
+        return self._constants
+
+    def rest(self, time: np.datetime64, seed: int = 0) -> SpeedyState:
+        """Isothermal air at rest with a small random surface pressure; weather needs months to develop from it."""
+        return SpeedyState(time.astype("datetime64[s]"), self._ask({"ask": "rest", "seed": seed}, {})[1])
+
+    def fields(self, state: SpeedyState) -> Arrays:
+        """``u, v, t, q, z`` as ``(level, lat, lon)`` and ``ps`` as ``(lat, lon)``: m/s, m/s, K, kg/kg, m2/s2, Pa."""
+        return self._ask({"ask": "project"}, state.arrays)[1]
+
+    def advance(self, state: SpeedyState, calls: int, keep: Literal["all", "last"] = "all") -> tuple[Arrays, SpeedyState]:
+        """Fields after each of ``calls`` units (or the last alone), with time in front, and the state at the end.
+
+        Raises
+        ------
+        AnygridError
+            When the model stops, with what it printed, or its fields are not finite.
+        """
+        seconds = int(state.time.astype("datetime64[s]").astype(np.int64))
+        if seconds % STEP:
+            raise UsageError("Engine.advance", f"a time on the model's steps of {STEP} s", str(state.time), "start at a full hour")
+        words = {"ask": "advance", "time": seconds, "calls": calls, "keep": keep}
+        found = self._ask(words, state.arrays)[1]
+        own = {name.removeprefix("state."): found.pop(name) for name in list(found) if name.startswith("state.")}
+        bad = [name for name, values in found.items() if not np.isfinite(values).all()]
+        end = np.datetime64(seconds + calls * self.unit, "s")
+        if bad:
+            hint = "the state it began with is outside the model's range, or was perturbed too much"
+            raise DataError(f"Speedy, {state.time} to {end}", "finite fields", f"nan or infinity in {', '.join(bad)}", hint)
+        return found, SpeedyState(end, own)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.stdin is not None and self._process.poll() is None:
+            self._process.stdin.close()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._said.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def _ask(self, words: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, Any], Arrays]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            send(self._process.stdin, {**words, "unit": self.unit}, arrays)
+            said, results = receive(self._process.stdout)  # type: ignore[arg-type]
+        except (EOFError, BrokenPipeError, ValueError) as error:
+            code = self._process.poll()
+            raise AnygridError("Speedy: the process of jcm", "an answer", f"its end (code {code}); it printed: {self._last()}") from error
+        if "error" in said:
+            raise AnygridError("Speedy: jcm", f"an answer to {words['ask']!r}", f"{said['error']}; it printed: {self._last()}")
+        return said, results
+
+    def _last(self) -> str:
+        if self._said.closed:
+            return "nothing more: it was closed"
+        self._said.seek(0)
+        return self._said.read().decode(errors="replace").strip()[-1500:] or "nothing"
+
+
+@lru_cache(maxsize=2)
+def _running(unit: int, attempt: int) -> Engine:
+    engine = Engine(unit)
+    atexit.register(engine.close)
+    return engine
+
+
+_attempts: dict[int, int] = {}
+
+
+def shared_engine(unit: int) -> Engine:
+    """The engine of this process for ``unit``; a new one when the last has died."""
+    engine = _running(unit, _attempts.get(unit, 0))
+    if not engine.alive:
+        _attempts[unit] = _attempts.get(unit, 0) + 1
+        engine = _running(unit, _attempts[unit])
+    return engine
+
+
+def _cache() -> Path:
+    """Where compiled programs are kept, so that only the first engine on a machine takes long to start."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "anygrid" / "jax"

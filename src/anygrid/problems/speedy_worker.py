@@ -1,0 +1,164 @@
+"""The process that holds `jcm`: ``python -m anygrid.problems.speedy_worker``, driven by :class:`anygrid.problems.speedy_engine.Engine`.
+
+It reads requests from its standard input and writes answers to what was its standard output; whatever libraries print goes to the
+standard error. It imports neither torch nor xarray's part of anygrid. The clock of a state is its time alone: the number of the model's
+step and its own counter of elapsed time are derived from it, so that a run in pieces is the run in one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anygrid.problems.engine_messages import Arrays, receive, send
+
+__all__ = ["main"]
+
+STEP = 1800  # seconds of the model's own step
+_DYNAMICS = ("vorticity", "divergence", "temperature_variation", "log_surface_pressure")
+_LEVELS = {"u_wind": "u", "v_wind": "v", "temperature": "t", "specific_humidity": "q", "geopotential": "z"}
+
+
+class Speedy:
+    """`jcm` at T30 with eight levels and its own climatological boundary data; ``unit`` seconds in one compiled call."""
+
+    def __init__(self, unit: int) -> None:
+        import jax
+        from jcm.forcing import ForcingData
+        from jcm.model import Model
+        from jcm.physics.speedy.speedy_coords import get_speedy_coords
+        from jcm.terrain import TerrainData
+
+        cache = os.environ.get("ANYGRID_JAX_CACHE", "")
+        if cache:
+            jax.config.update("jax_compilation_cache_dir", cache)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
+        folder = importlib.resources.files("jcm") / "data/bc/t30/clim"
+        coords = get_speedy_coords()
+        self.unit, self.coords = unit, coords
+        self.terrain = TerrainData.from_file(str(folder / "terrain.nc"), coords=coords)
+        self.forcing = ForcingData.from_file(str(folder / "forcing.nc"), coords=coords)
+        self.model = Model(coords=coords, terrain=self.terrain, start_time="2000-01-01")
+        self.fields = jax.jit(self.model.dycore.to_physics_state)
+        leaves, self.carry_tree = jax.tree_util.tree_flatten(self.model.initial_physics_carry())
+        paths = jax.tree_util.tree_flatten_with_path(self.model.initial_physics_carry())[0]
+        self.carry = [np.asarray(leaf) for leaf in leaves]
+        self.carry_names = ["".join(c if c.isalnum() else "_" for c in jax.tree_util.keystr(path)) for path, _ in paths]
+
+    def about(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+        """What does not change: levels, mountains, the mask, and the boundary data of every day of a year without leap day."""
+        forcing = self.forcing
+        constant = {"land_sea_mask": self.terrain.fmask, "surface_geopotential": self.terrain.phis0, "orography": self.terrain.orog}
+        daily = {name: getattr(forcing, name) for name in ("sea_surface_temperature", "sice_am") if hasattr(forcing, name)}
+        fields = {name: _latlon(value) for name, value in constant.items()}
+        fields |= {name: _latlon(getattr(value, "values", value)) for name, value in daily.items()}
+        boundaries = np.asarray(self.coords.vertical.boundaries, dtype=np.float64)
+        fields["sigma"] = 0.5 * (boundaries[1:] + boundaries[:-1])
+        return {"jcm": importlib.metadata.version("jcm"), "forcing": [n for n in dir(forcing) if not n.startswith("_")]}, fields
+
+    def rest(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+        """Isothermal air at rest, with a little noise in the surface pressure that ``seed`` decides."""
+        state = self.model.dycore.initial_state(None, random_seed=int(words["seed"]))
+        return {}, self._arrays(state, self.carry)
+
+    def project(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+        """Fields of a state on its levels."""
+        state, _ = self._state(arrays)
+        return {}, _frame(self.fields(state))
+
+    def advance(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+        """``calls`` times ``unit`` seconds on: the fields after each call, and the last state."""
+        import jax
+        import jax.numpy as jnp
+        import jax_datetime as jdt
+
+        state, carry = self._state(arrays)
+        seconds, frames = int(words["time"]), []
+        for _ in range(int(words["calls"])):
+            days, rest = divmod(seconds, 86400)
+            time = jdt.Datetime(jdt.Timedelta(days=jnp.asarray(days, jnp.int32), seconds=jnp.asarray(rest, jnp.int32)))
+            state = self.model.dycore.with_sim_time(state, jnp.zeros_like(state.sim_time))
+            run, predictions = self.model.run_from_state_with_carry(
+                initial_state=state,
+                forcing=self.forcing,
+                save_interval=f"{self.unit} seconds",
+                total_time=f"{self.unit} seconds",
+                initial_physics_state=carry,
+                initial_time=time,
+                initial_step=jnp.asarray(rest // STEP, jnp.int32),
+            )
+            state, carry = run.dynamics, run.physics
+            frames.append(jax.tree_util.tree_map(lambda x: x[0], predictions.dynamics))
+            seconds += self.unit
+        shown = [_frame(frame) for frame in frames] if words["keep"] == "all" else [_frame(frames[-1])]
+        stacked = {name: np.stack([one[name] for one in shown]) for name in shown[0]}
+        leaves = [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(carry)]
+        return {}, stacked | {f"state.{k}": v for k, v in self._arrays(state, leaves).items()}
+
+    def _arrays(self, state: Any, carry: list[NDArray[Any]]) -> Arrays:
+        found = {name: np.asarray(getattr(state, name)) for name in _DYNAMICS}
+        found["specific_humidity"] = np.asarray(state.tracers["specific_humidity"])
+        return found | {n: v for n, v in zip(self.carry_names, carry, strict=True) if KEPT is None or n in KEPT}
+
+    def _state(self, arrays: Arrays) -> tuple[Any, Any]:
+        import jax
+        import jax.numpy as jnp
+
+        template = self.model.dycore.initial_state(None)
+        state = template.replace(
+            **{name: jnp.asarray(arrays[name]) for name in _DYNAMICS}, tracers={"specific_humidity": jnp.asarray(arrays["specific_humidity"])}
+        )
+        leaves = [jnp.asarray(arrays.get(n, fresh)) for n, fresh in zip(self.carry_names, self.carry, strict=True)]
+        return state, jax.tree_util.tree_unflatten(self.carry_tree, leaves)
+
+
+KEPT: frozenset[str] | None = None
+
+
+def _latlon(values: Any) -> NDArray[np.float32]:
+    """(..., lon, lat) as (..., lat, lon)."""
+    return np.ascontiguousarray(np.swapaxes(np.asarray(values, dtype=np.float32), -1, -2))
+
+
+def _frame(state: Any) -> Arrays:
+    fields = {short: _latlon(getattr(state, name)) for name, short in _LEVELS.items()}
+    fields["ps"] = _latlon(np.asarray(state.normalized_surface_pressure) * np.float32(1e5))
+    return fields
+
+
+def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    engine: Speedy | None = None
+    while True:
+        try:
+            words, arrays = receive(requests)
+        except EOFError:
+            return
+        try:
+            engine = engine or Speedy(int(words["unit"]))
+            call: dict[str, Callable[..., Any]] = {
+                "about": engine.about, "rest": engine.rest, "project": engine.project, "advance": engine.advance,
+            }  # fmt: skip
+            said, results = call[words["ask"]](words, arrays)
+        except Exception as error:  # noqa: BLE001 - told to the other side, which raises it
+            traceback.print_exc()
+            said, results = {"error": f"{type(error).__name__}: {error}"[:500]}, {}
+        send(answers, said, results)
+
+
+def main() -> None:
+    """Serve until the standard input ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    _serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

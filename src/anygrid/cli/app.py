@@ -50,7 +50,6 @@ Every command has --help.
 _MOMENT = 3.0  # seconds
 
 
-
 class _TwoWords(TyperGroup):
     """Commands of two words, which stand beside one of the first word alone: `generate weather` beside `generate`."""
 

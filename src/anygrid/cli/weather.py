@@ -52,13 +52,12 @@ def generate_weather(
     if every < 1 or 24 % every:
         raise UsageError("--every", "a divisor of 24", str(every), "for example --every 6")
     check_writable(output.parent)
-    problem = Speedy(dt=3600.0 * every, start=start)
+    problem = Speedy(3600.0 * every, start, _names(variables), spin_up)
     if days is None:
         assert years is not None
         first = np.datetime64(start, "D")
         year, rest = first.astype("datetime64[Y]"), first - first.astype("datetime64[Y]").astype("datetime64[D]")
         days = int(((year + years).astype("datetime64[D]") + rest - first) / np.timedelta64(1, "D"))
-    names = None if variables is None else [name.strip() for name in variables.split(",") if name.strip()]
     talk, seconds, before = Talk(), 0.0, -1
 
     def tell(done: int, total: int, so_far: float) -> None:
@@ -67,16 +66,12 @@ def generate_weather(
         talk.simulated(done, total, so_far, before)
 
     with talk.work(), disk_errors(output):
-        make(
-            problem,
-            days,
-            output,
-            variables=names,
-            seed=seed,
-            spin_up=spin_up,
-            restart_days=restart_days,
-            overwrite=overwrite,
-            progress=tell,
-        )
+        make(problem, days, output, seed=seed, restart_days=restart_days, overwrite=overwrite, progress=tell)
     print(f"{days} days in {clock(seconds)}; `anygrid info {output}` shows what is in it", file=sys.stderr)
     print(output)
+
+
+def _names(variables: str | None) -> tuple[str, ...]:
+    from anygrid.problems.speedy_fields import VARIABLES
+
+    return VARIABLES if variables is None else tuple(name.strip() for name in variables.split(",") if name.strip())

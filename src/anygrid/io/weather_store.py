@@ -10,7 +10,7 @@ import importlib.metadata
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from anygrid.errors import FileError, UsageError, did_you_mean
+from anygrid.errors import FileError, UsageError
 from anygrid.fields import grid_coordinates
 from anygrid.io.blocks import encode_chunk
 from anygrid.io.working import WorkingFolder, disk_error
 from anygrid.problems.engine_messages import Arrays, receive, send
 from anygrid.problems.speedy import GRID, Speedy
-from anygrid.problems.speedy_engine import Engine, SpeedyState
-from anygrid.problems.speedy_fields import FORCINGS, STATIC, diagnose, forcing, known, variable
+from anygrid.problems.speedy_engine import Engine, SpeedyState, jcm_version
+from anygrid.problems.speedy_fields import FORCINGS, STATIC, diagnose, forcing, variable
 
 __all__ = ["generate_weather", "restart_from", "restart_times"]
 
@@ -44,13 +44,16 @@ class _Run:
     names: tuple[str, ...]
     days: int
     chunk: int
-    spin_up: int
     seed: int
     restart_days: int
 
     @property
     def start(self) -> np.datetime64:
         return np.datetime64(self.problem.start, "s")
+
+    @property
+    def spin_up(self) -> int:
+        return self.problem.spin_up
 
     @property
     def frames(self) -> int:
@@ -64,7 +67,7 @@ class _Run:
     def restarts(self) -> int:
         return self.days // self.restart_days + 1
 
-    def times(self, first: int, count: int) -> NDArray[np.datetime64]:
+    def times(self, first: int, count: int) -> NDArray[Any]:
         """Times of ``count`` frames, the first at the beginning of day ``first``."""
         return self.start + first * DAY + np.arange(count) * np.timedelta64(round(self.problem.dt), "s")
 
@@ -74,9 +77,7 @@ def generate_weather(
     days: int,
     path: str | Path,
     *,
-    variables: Sequence[str] | None = None,
     seed: int = 0,
-    spin_up: int = 180,
     chunk_days: int = 30,
     restart_days: int = 1,
     overwrite: bool = False,
@@ -84,7 +85,7 @@ def generate_weather(
 ) -> Path:
     """Run the weather model and write its fields every ``problem.dt`` to a Zarr store that ``xarray.open_zarr`` reads.
 
-    The run starts ``spin_up`` days before ``problem.start`` with air at rest and a little noise. What happens until then is thrown away.
+    The run starts ``problem.spin_up`` days before ``problem.start`` with air at rest and a little noise; that time is thrown away.
     Frames are written from ``problem.start`` on, each at its time (``datetime64``), ``days`` days of them. The same call continues a run
     that was killed; the bytes are then those of an undisturbed run. Called again on a finished store it returns at once.
 
@@ -92,10 +93,9 @@ def generate_weather(
 
     Parameters
     ----------
-    variables
-        Short names: ``z500``, ``t850`` (any pressure from 30 to 1000 hPa), ``t2m``, ``msl``, ``sp``, and the boundary data
-        ``toa_radiation``, ``sst``, ``siconc``, ``orography``, ``land_sea_mask``. By default those of ``problem.variables`` and
-        the last two.
+    problem
+        Its ``variables`` are written: short names as ``z500``, ``t850`` (any pressure from 30 to 1000 hPa), ``t2m``, ``msl``, ``sp``, and
+        the boundary data ``toa_radiation``, ``sst``, ``siconc``; ``orography`` and ``land_sea_mask`` are always there.
     seed
         Decides the noise, and so the weather.
     chunk_days
@@ -113,8 +113,7 @@ def generate_weather(
         When the model's fields stop being finite.
     """
     path = Path(path).absolute()
-    names = tuple(dict.fromkeys((*problem.variables, *STATIC) if variables is None else variables))
-    run = _checked(_Run(problem, names, days, chunk_days, spin_up, seed, restart_days))
+    run = _checked(_Run(problem, tuple(dict.fromkeys((*problem.variables, *STATIC))), days, chunk_days, seed, restart_days))
     folder = WorkingFolder(path, _request(run), overwrite=overwrite)
     if folder.finished():
         return path
@@ -142,7 +141,7 @@ def generate_weather(
     return path
 
 
-def restart_times(path: str | Path) -> NDArray[np.datetime64]:
+def restart_times(path: str | Path) -> NDArray[Any]:
     """Times of the states that a store of :func:`generate_weather` holds.
 
     Raises
@@ -181,18 +180,12 @@ def _restarts(path: str | Path) -> xr.Dataset:
 
 
 def _checked(run: _Run) -> _Run:
-    least = {"days": (run.days, 1), "chunk_days": (run.chunk, 1), "spin_up": (run.spin_up, 0), "restart_days": (run.restart_days, 1)}
-    for name, (value, low) in {**least, "seed": (run.seed, 0)}.items():
+    least = {"days": (run.days, 1), "chunk_days": (run.chunk, 1), "restart_days": (run.restart_days, 1), "seed": (run.seed, 0)}
+    for name, (value, low) in least.items():
         if value < low:
             raise UsageError(f"generate weather: {name}", f"a number of {low} or more", str(value))
     if 86400 % run.problem.dt:
         raise UsageError("generate weather: dt", "a whole number of frames a day", f"{run.problem.dt:g} s", "for example 21600 s")
-    if run.start != run.start.astype("datetime64[D]"):
-        raise UsageError("generate weather: start", "a date", run.problem.start, "for example 2000-01-01")
-    for name in run.names:
-        variable(name)
-    if not set(run.names) - set(STATIC) - set(FORCINGS):
-        raise UsageError("generate weather: variables", "one of the model's own", ", ".join(run.names), did_you_mean("", known()))
     return run
 
 
@@ -207,7 +200,7 @@ def _request(run: _Run) -> dict[str, Any]:
         "spin_up_days": run.spin_up,
         "chunk_days": run.chunk,
         "restart_days": run.restart_days,
-        "software": {name: importlib.metadata.version(name) for name in ("anygrid", "jcm", "jax", "numpy")},
+        "software": {name: importlib.metadata.version(name) for name in ("anygrid", "jax", "numpy")} | {"jcm": jcm_version()},
     }
 
 
@@ -273,7 +266,11 @@ def _skeleton(run: _Run, constants: Arrays, request: dict[str, Any]) -> tuple[xr
             values = dask.array.zeros((count, *GRID.shape), chunks=chunk, dtype=np.float32)
             data[name] = (("time", *GRID.dims), values, attrs)
     coordinates: dict[str, Any] = dict(grid_coordinates(GRID))
-    coordinates["time"] = ("time", run.times(0, count).astype("datetime64[ns]"), {"long_name": "time", "standard_name": "time", "axis": "T"})
+    coordinates["time"] = (
+        "time",
+        run.times(0, count).astype("datetime64[ns]"),
+        {"long_name": "time", "standard_name": "time", "axis": "T"},
+    )
     card = run.problem.card
     attributes = {
         "Conventions": "CF-1.11",
@@ -290,7 +287,10 @@ def _skeleton(run: _Run, constants: Arrays, request: dict[str, Any]) -> tuple[xr
 def _restart_skeleton(run: _Run, state: SpeedyState) -> tuple[xr.Dataset, dict[str, tuple[int, ...]]]:
     times = (run.start + np.arange(run.restarts) * run.restart_days * DAY).astype("datetime64[ns]")
     data = {
-        name: ((_TIME, *(f"{name}_{k}" for k in range(a.ndim))), dask.array.zeros((run.restarts, *a.shape), chunks=(1, *a.shape), dtype=np.float32))
+        name: (
+            (_TIME, *(f"{name}_{k}" for k in range(a.ndim))),
+            dask.array.zeros((run.restarts, *a.shape), chunks=(1, *a.shape), dtype=np.float32),
+        )
         for name, a in state.arrays.items()
     }
     title = "States of the weather model (jcm), to start again from"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ _DISTANCE = ((1.000110, 0.0), (0.034221, 0.001280), (0.000719, 0.000077))
 _TIME = ((0.000075, 0.0), (0.001868, -0.032077), (-0.014615, -0.040849))
 
 
-def sun(times: NDArray[np.datetime64]) -> tuple[Float[Tensor, "time"], Float[Tensor, "time"], Float[Tensor, "time"]]:
-    r"""Declination :math:`\delta` (radians), :math:`(\bar r / r)^2`, and longitude (radians, east) over which the sun stands at ``times`` UTC.
+def sun(times: NDArray[Any]) -> tuple[Float[Tensor, "time"], Float[Tensor, "time"], Float[Tensor, "time"]]:
+    r"""Declination :math:`\delta` (radians), :math:`(\bar r / r)^2`, and the longitude (radians, east) below the sun at ``times`` UTC.
 
-    Fourier series in the fraction of the calendar year, as by Spencer, Search 2 (1971) 172: to 0.0006 radians (3' of arc) for the declination,
-    0.0001 for the distance, 35 s for the equation of time, in the years about 1970. The leap day shifts a date by up to a day.
+    Fourier series in the fraction of the calendar year, as by Spencer, Search 2 (1971) 172: to 0.0006 radians for the
+    declination, 0.0001 for the distance, 35 s for the equation of time. The calendar's leap days shift the sun by up to a day.
     """
     at = times.astype("datetime64[s]")
     years = at.astype("datetime64[Y]")
@@ -34,7 +35,7 @@ def sun(times: NDArray[np.datetime64]) -> tuple[Float[Tensor, "time"], Float[Ten
 
 
 def insolation(
-    times: NDArray[np.datetime64],
+    times: NDArray[Any],
     latitude: Float[Tensor, "*space"],
     longitude: Float[Tensor, "*space"],
     solar_constant: float = SOLAR_CONSTANT,
@@ -52,7 +53,7 @@ def insolation(
 
 
 def daily_insolation(
-    times: NDArray[np.datetime64], latitude: Float[Tensor, "*space"], solar_constant: float = SOLAR_CONSTANT
+    times: NDArray[Any], latitude: Float[Tensor, "*space"], solar_constant: float = SOLAR_CONSTANT
 ) -> Float[Tensor, "time *space"]:
     r"""Mean of :func:`insolation` over a day with the sun's declination of ``times``.
 

@@ -32,7 +32,9 @@ def temperature_at_pressure(
     surface: Float[Tensor, "*batch lat lon"],
     pressure: float,
 ) -> Float[Tensor, "*batch lat lon"]:
-    r"""Temperature at ``pressure``: :func:`at_pressure` above the lowest level ``b``, below it, under the ground too,
+    r"""Temperature at ``pressure``, also under the ground.
+
+    As :func:`at_pressure` above the lowest level ``b``; below it
 
     .. math:: T = T_b (p / p_b)^{R \Gamma / g}, \qquad \Gamma = 6.5\ \mathrm{K\,km^{-1}}
 
@@ -51,7 +53,9 @@ def geopotential_at_pressure(
     surface: Float[Tensor, "*batch lat lon"],
     pressure: float,
 ) -> Float[Tensor, "*batch lat lon"]:
-    r"""Geopotential (m2 s-2) at ``pressure`` (Pa): the cubic in :math:`\ln p` with the levels' values and hydrostatic slopes
+    r"""Geopotential (m2 s-2) at ``pressure`` (Pa), also under the ground.
+
+    The cubic in :math:`\ln p` with the levels' values and hydrostatic slopes
 
     .. math:: \partial \Phi / \partial \ln p = -R T_v, \qquad T_v = (1 + 0.608\,q)\,T
 
@@ -80,7 +84,9 @@ def sea_level_pressure(
     sigma: Float[Tensor, "level"],
     surface: Float[Tensor, "*batch lat lon"],
 ) -> Float[Tensor, "*batch lat lon"]:
-    r"""Pressure (Pa) where the geopotential would be 0, with a constant lapse rate below the lowest level ``b``:
+    r"""Pressure (Pa) where the geopotential would be 0.
+
+    With a constant lapse rate below the lowest level ``b``,
 
     .. math:: p = p_b \big(1 + \Gamma \Phi_b / (g T_b)\big)^{g / (R \Gamma)}.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ _LENGTH = struct.Struct("<Q")
 _MOST = 8 << 30  # bytes; a larger length is not one of ours
 
 
-def send(stream: BinaryIO, words: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+def send(stream: BufferedIOBase, words: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write one message; ``words`` must be JSON."""
     data = save({name: np.asarray(value, order="C") for name, value in arrays.items()}, {"words": json.dumps(words)})
     stream.write(_LENGTH.pack(len(data)))
@@ -27,7 +28,7 @@ def send(stream: BinaryIO, words: Mapping[str, Any], arrays: Mapping[str, NDArra
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, Any], Arrays]:
+def receive(stream: BufferedIOBase) -> tuple[dict[str, Any], Arrays]:
     """Read one message.
 
     Raises
@@ -44,7 +45,7 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], Arrays]:
     return words, load(data)
 
 
-def _exactly(stream: BinaryIO, n: int) -> bytes:
+def _exactly(stream: BufferedIOBase, n: int) -> bytes:
     data = stream.read(n)
     if len(data) < n:
         raise EOFError(f"{len(data)} bytes of {n}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +22,9 @@ from numpy.typing import NDArray
 from anygrid.errors import AnygridError, DataError, UsageError
 from anygrid.problems.engine_messages import Arrays, receive, send
 
-__all__ = ["Engine", "SpeedyState", "shared_engine"]
+__all__ = ["Engine", "SpeedyState", "jcm_version", "shared_engine"]
 
-STEP = 1800
+_STEP = 5400  # seconds: three steps of the model, the interval of its short-wave radiation
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -33,8 +35,8 @@ class SpeedyState:
     Parameters
     ----------
     arrays
-        Spectral coefficients of vorticity, divergence, temperature, humidity and the logarithm of the surface pressure, and what
-        the physics carries from one step to the next, by name, as the model holds them (float32).
+        Spectral coefficients of vorticity, divergence, temperature, humidity and the logarithm of the surface pressure, as the model
+        holds them (float32), and the long-wave flux by band, which alone of its physics is carried from one step to the next.
     """
 
     time: np.datetime64
@@ -47,7 +49,7 @@ class Engine:
     Parameters
     ----------
     unit
-        Seconds that one compiled call advances; a multiple of 1800 that divides a day. Runs are made of such calls, so that the
+        Seconds that one compiled call advances; a multiple of 5400 that divides a day. Runs are made of such calls, so that the
         same unit gives the same bits, however a run is cut into pieces.
 
     Raises
@@ -57,10 +59,9 @@ class Engine:
     """
 
     def __init__(self, unit: int = 21600) -> None:
-        if unit <= 0 or unit % STEP or 86400 % unit:
-            raise UsageError("Engine(unit=...)", f"a multiple of {STEP} s that divides a day", f"{unit} s", "for example 21600")
-        if importlib.util.find_spec("jcm") is None:
-            raise UsageError("Speedy", "the numerical weather model `jcm`", "an installation without it", "pip install 'anygrid[weather]'")
+        if unit <= 0 or unit % _STEP or 86400 % unit:
+            raise UsageError("Engine(unit=...)", f"a multiple of {_STEP} s that divides a day", f"{unit} s", "for example 21600")
+        jcm_version()
         self.unit = unit
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         here = str(Path(__file__).parents[2])
@@ -95,6 +96,10 @@ class Engine:
         """``u, v, t, q, z`` as ``(level, lat, lon)`` and ``ps`` as ``(lat, lon)``: m/s, m/s, K, kg/kg, m2/s2, Pa."""
         return self._ask({"ask": "project"}, state.arrays)[1]
 
+    def compose(self, time: np.datetime64, fields: Mapping[str, NDArray[Any]]) -> SpeedyState:
+        """The state that has these ``u, v, t, q, ps, flux``, as :meth:`fields` gives them; to the rounding of one transform."""
+        return SpeedyState(time.astype("datetime64[s]"), self._ask({"ask": "compose"}, fields)[1])
+
     def advance(self, state: SpeedyState, calls: int, keep: Literal["all", "last"] = "all") -> tuple[Arrays, SpeedyState]:
         """Fields after each of ``calls`` units (or the last alone), with time in front, and the state at the end.
 
@@ -104,8 +109,8 @@ class Engine:
             When the model stops, with what it printed, or its fields are not finite.
         """
         seconds = int(state.time.astype("datetime64[s]").astype(np.int64))
-        if seconds % STEP:
-            raise UsageError("Engine.advance", f"a time on the model's steps of {STEP} s", str(state.time), "start at a full hour")
+        if seconds % _STEP:
+            raise UsageError("Engine.advance", "a time that is a multiple of 90 minutes", str(state.time), "start at 0, 6, 12 or 18 hours")
         words = {"ask": "advance", "time": seconds, "calls": calls, "keep": keep}
         found = self._ask(words, state.arrays)[1]
         own = {name.removeprefix("state."): found.pop(name) for name in list(found) if name.startswith("state.")}
@@ -118,15 +123,16 @@ class Engine:
 
     def close(self) -> None:
         """End the process."""
-        if self._process.stdin is not None and self._process.poll() is None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
             self._process.stdin.close()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
         self._said.close()
 
     def __enter__(self) -> Engine:
@@ -144,11 +150,13 @@ class Engine:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            send(self._process.stdin, {**words, "unit": self.unit}, arrays)
-            said, results = receive(self._process.stdout)  # type: ignore[arg-type]
+            send(cast(BufferedIOBase, self._process.stdin), {**words, "unit": self.unit}, arrays)
+            said, results = receive(cast(BufferedIOBase, self._process.stdout))
         except (EOFError, BrokenPipeError, ValueError) as error:
-            code = self._process.poll()
-            raise AnygridError("Speedy: the process of jcm", "an answer", f"its end (code {code}); it printed: {self._last()}") from error
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+            got = f"its end (code {self._process.returncode}); it printed: {self._last()}"
+            raise AnygridError("Speedy: the process of jcm", "an answer", got, "run the same again; a new process is started") from error
         if "error" in said:
             raise AnygridError("Speedy: jcm", f"an answer to {words['ask']!r}", f"{said['error']}; it printed: {self._last()}")
         return said, results
@@ -177,6 +185,21 @@ def shared_engine(unit: int) -> Engine:
         _attempts[unit] = _attempts.get(unit, 0) + 1
         engine = _running(unit, _attempts[unit])
     return engine
+
+
+def jcm_version() -> str:
+    """Version of `jcm`.
+
+    Raises
+    ------
+    UsageError
+        When it is not installed.
+    """
+    try:
+        return version("jcm")
+    except PackageNotFoundError as error:
+        hint = "pip install 'anygrid[weather]'"
+        raise UsageError("Speedy", "the numerical weather model `jcm`", "an installation without it", hint) from error
 
 
 def _cache() -> Path:

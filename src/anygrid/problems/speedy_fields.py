@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,9 +36,7 @@ SINGLE = {
     "msl": Variable("msl", "Pa", "mean sea level pressure", "air_pressure_at_mean_sea_level"),
 }
 FORCINGS = {
-    "toa_radiation": Variable(
-        "toa_radiation", "W m-2", "daily mean sunlight at the top of the atmosphere", "toa_incoming_shortwave_flux"
-    ),
+    "toa_radiation": Variable("toa_radiation", "W m-2", "daily mean sunlight at the top of the atmosphere", "toa_incoming_shortwave_flux"),
     "sst": Variable("sst", "K", "sea surface temperature, climatology of the day, filled in over land", "sea_surface_temperature"),
     "siconc": Variable("siconc", "1", "sea ice cover, climatology of the day", "sea_ice_area_fraction"),
 }
@@ -77,7 +76,7 @@ def known() -> list[str]:
 
 
 def diagnose(
-    names: Sequence[str], fields: Mapping[str, NDArray[np.float32]], constants: Mapping[str, NDArray[np.float32]]
+    names: Sequence[str], fields: Mapping[str, NDArray[Any]], constants: Mapping[str, NDArray[Any]]
 ) -> Float[Tensor, "*batch variables lat lon"]:
     """Variables at pressure levels and at the ground from the engine's fields on its levels (``anygrid.problems.speedy_engine``)."""
     sigma = torch.from_numpy(np.asarray(constants["sigma"], dtype=np.float32))
@@ -101,20 +100,17 @@ def diagnose(
     return torch.stack(made, -3)
 
 
-def forcing(
-    name: str, times: NDArray[np.datetime64], grid: Sphere, constants: Mapping[str, NDArray[np.float32]]
-) -> Float[Tensor, "time lat lon"]:
+def forcing(name: str, times: NDArray[Any], grid: Sphere, constants: Mapping[str, NDArray[Any]]) -> Float[Tensor, "time lat lon"]:
     """Boundary data as the model has them at ``times``: sunlight from geometry, sea surface and ice from its climatology of the day.
 
     The model has no day and night: its sunlight is the mean of the day.
     """
     if name == "toa_radiation":
         return daily_insolation(times, grid.points()[..., 0], SOLAR).float()
-    daily = constants["sea_surface_temperature" if name == "sst" else "sice_am"]
-    return torch.from_numpy(daily[_calendar_day(times)])
+    return torch.from_numpy(constants[name][_calendar_day(times)])
 
 
-def _calendar_day(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
+def _calendar_day(times: NDArray[Any]) -> NDArray[np.int64]:
     """Place of a date in a year of 365 days; 29 February has the entry of the 28th."""
     days, years = times.astype("datetime64[D]"), times.astype("datetime64[Y]")
     day = (days - years.astype("datetime64[D]")).astype(np.int64)
@@ -122,7 +118,7 @@ def _calendar_day(times: NDArray[np.datetime64]) -> NDArray[np.int64]:
     return day - (long & (day >= 59))
 
 
-def _near_surface(t: Tensor, sigma: Tensor, constants: Mapping[str, NDArray[np.float32]]) -> Tensor:
+def _near_surface(t: Tensor, sigma: Tensor, constants: Mapping[str, NDArray[Any]]) -> Tensor:
     """Air temperature of SPEEDY's surface fluxes: the lowest two levels' gradient in ln(sigma), where they are unstable, to sigma 0.99.
 
     Over the sea down to the height 0. Source: Molteni, Climate Dynamics 20 (2003) 175, appendix; `jcm` 3.0.0, speedy_surface_flux.

@@ -7,13 +7,13 @@ step and its own counter of elapsed time are derived from it, so that a run in p
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.resources
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Speedy:
         from jcm.forcing import ForcingData
         from jcm.model import Model
         from jcm.physics.speedy.speedy_coords import get_speedy_coords
+        from jcm.physics_interface import verify_state
         from jcm.terrain import TerrainData
 
         cache = os.environ.get("ANYGRID_JAX_CACHE", "")
@@ -47,27 +48,30 @@ class Speedy:
         self.terrain = TerrainData.from_file(str(folder / "terrain.nc"), coords=coords)
         self.forcing = ForcingData.from_file(str(folder / "forcing.nc"), coords=coords)
         self.model = Model(coords=coords, terrain=self.terrain, start_time="2000-01-01")
-        self.fields = jax.jit(self.model.dycore.to_physics_state)
-        leaves, self.carry_tree = jax.tree_util.tree_flatten(self.model.initial_physics_carry())
-        paths = jax.tree_util.tree_flatten_with_path(self.model.initial_physics_carry())[0]
-        self.carry = [np.asarray(leaf) for leaf in leaves]
-        self.carry_names = ["".join(c if c.isalnum() else "_" for c in jax.tree_util.keystr(path)) for path, _ in paths]
+        self.fields = jax.jit(lambda state: verify_state(self.model.dycore.to_physics_state(state)))
+        self.carry = self.model.initial_physics_carry()
 
     def about(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
         """What does not change: levels, mountains, the mask, and the boundary data of every day of a year without leap day."""
-        forcing = self.forcing
-        constant = {"land_sea_mask": self.terrain.fmask, "surface_geopotential": self.terrain.phis0, "orography": self.terrain.orog}
-        daily = {name: getattr(forcing, name) for name in ("sea_surface_temperature", "sice_am") if hasattr(forcing, name)}
-        fields = {name: _latlon(value) for name, value in constant.items()}
-        fields |= {name: _latlon(getattr(value, "values", value)) for name, value in daily.items()}
+        constant = {"land_sea_mask": self.terrain.fmask, "orography": self.terrain.orog}
+        daily = {"sst": self.forcing.sea_surface_temperature.values, "siconc": self.forcing.sice_am.values}
         boundaries = np.asarray(self.coords.vertical.boundaries, dtype=np.float64)
-        fields["sigma"] = 0.5 * (boundaries[1:] + boundaries[:-1])
-        return {"jcm": importlib.metadata.version("jcm"), "forcing": [n for n in dir(forcing) if not n.startswith("_")]}, fields
+        fields = {name: _latlon(value) for name, value in (constant | daily).items()}
+        return {}, fields | {"sigma": 0.5 * (boundaries[1:] + boundaries[:-1])}
 
     def rest(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
         """Isothermal air at rest, with a little noise in the surface pressure that ``seed`` decides."""
         state = self.model.dycore.initial_state(None, random_seed=int(words["seed"]))
-        return {}, self._arrays(state, self.carry)
+        return {}, self._arrays(state, _flux(self.carry))
+
+    def compose(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+        """The state that has these fields."""
+        import jax.numpy as jnp
+        from jcm.physics_interface import PhysicsState
+
+        u, v, t, q, ps, flux = (jnp.asarray(_latlon(arrays[name])) for name in ("u", "v", "t", "q", "ps", "flux"))
+        state = self.model.dycore.initial_state(PhysicsState(u, v, t, q, jnp.zeros_like(t), ps / 1e5))
+        return {}, self._arrays(state, flux)
 
     def project(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
         """Fields of a state on its levels."""
@@ -100,31 +104,33 @@ class Speedy:
             seconds += self.unit
         shown = [_frame(frame) for frame in frames] if words["keep"] == "all" else [_frame(frames[-1])]
         stacked = {name: np.stack([one[name] for one in shown]) for name in shown[0]}
-        leaves = [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(carry)]
-        return {}, stacked | {f"state.{k}": v for k, v in self._arrays(state, leaves).items()}
+        return {}, stacked | {f"state.{name}": values for name, values in self._arrays(state, _flux(carry)).items()}
 
-    def _arrays(self, state: Any, carry: list[NDArray[Any]]) -> Arrays:
+    def _arrays(self, state: Any, flux: Any) -> Arrays:
         found = {name: np.asarray(getattr(state, name)) for name in _DYNAMICS}
-        found["specific_humidity"] = np.asarray(state.tracers["specific_humidity"])
-        return found | {n: v for n, v in zip(self.carry_names, carry, strict=True) if KEPT is None or n in KEPT}
+        return found | {"specific_humidity": np.asarray(state.tracers["specific_humidity"]), "longwave_flux": np.asarray(flux)}
 
     def _state(self, arrays: Arrays) -> tuple[Any, Any]:
-        import jax
         import jax.numpy as jnp
 
-        template = self.model.dycore.initial_state(None)
-        state = template.replace(
-            **{name: jnp.asarray(arrays[name]) for name in _DYNAMICS}, tracers={"specific_humidity": jnp.asarray(arrays["specific_humidity"])}
-        )
-        leaves = [jnp.asarray(arrays.get(n, fresh)) for n, fresh in zip(self.carry_names, self.carry, strict=True)]
-        return state, jax.tree_util.tree_unflatten(self.carry_tree, leaves)
+        humidity = {"specific_humidity": jnp.asarray(arrays["specific_humidity"])}
+        state = self.model.dycore.initial_state(None)
+        state = state.replace(**{name: jnp.asarray(arrays[name]) for name in _DYNAMICS}, tracers=humidity)
+        radiation = self.carry["_mod_radcon"].copy(flux=jnp.moveaxis(jnp.asarray(arrays["longwave_flux"]), 0, -1))
+        return state, {**self.carry, "_mod_radcon": radiation}
 
 
-KEPT: frozenset[str] | None = None
+def _flux(carry: Any) -> NDArray[np.float32]:
+    """Long-wave flux by spectral band.
+
+    Of all that the physics carries from step to step this alone is read before it is made anew, when a call begins on a multiple of three
+    steps, the interval of its short-wave radiation.
+    """
+    return np.ascontiguousarray(np.moveaxis(np.asarray(carry["_mod_radcon"].flux), -1, 0))
 
 
 def _latlon(values: Any) -> NDArray[np.float32]:
-    """(..., lon, lat) as (..., lat, lon)."""
+    """The last two axes, longitude and latitude, the other way round."""
     return np.ascontiguousarray(np.swapaxes(np.asarray(values, dtype=np.float32), -1, -2))
 
 
@@ -134,7 +140,7 @@ def _frame(state: Any) -> Arrays:
     return fields
 
 
-def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
+def _serve(requests: BufferedIOBase, answers: BufferedIOBase) -> None:
     engine: Speedy | None = None
     while True:
         try:
@@ -144,10 +150,14 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
         try:
             engine = engine or Speedy(int(words["unit"]))
             call: dict[str, Callable[..., Any]] = {
-                "about": engine.about, "rest": engine.rest, "project": engine.project, "advance": engine.advance,
-            }  # fmt: skip
+                "about": engine.about,
+                "rest": engine.rest,
+                "compose": engine.compose,
+                "project": engine.project,
+                "advance": engine.advance,
+            }
             said, results = call[words["ask"]](words, arrays)
-        except Exception as error:  # noqa: BLE001 - told to the other side, which raises it
+        except Exception as error:  # told to the other side, which raises it
             traceback.print_exc()
             said, results = {"error": f"{type(error).__name__}: {error}"[:500]}, {}
         send(answers, said, results)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from weather_support import JCM, without_process
+from weather_support import JCM, StandIn, without_process
 
 from anygrid.errors import AnygridError, FileError, UsageError
 from anygrid.io import weather_store
@@ -79,6 +79,7 @@ def test_messages_keep_every_kind_of_array_and_a_cut_one_is_an_end():
         receive(io.BytesIO(b"\xff" * 64))
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_bytes(tmp_path, monkeypatch):
     without_process(monkeypatch)
     whole = weather_store.generate_weather(PROBLEM, 7, tmp_path / "whole.zarr", chunk_days=2, restart_days=3)

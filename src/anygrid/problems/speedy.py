@@ -28,8 +28,8 @@ GRID = Sphere.gauss(48, 96)
 
 _SIGMA = (0.025, 0.095, 0.2, 0.34, 0.51, 0.685, 0.835, 0.95)
 _COLUMNS = {
-    "u": ("m s-1", "eastward wind", "eastward_wind"),
-    "v": ("m s-1", "northward wind", "northward_wind"),
+    "vo": ("s-1", "relative vorticity", "atmosphere_relative_vorticity"),
+    "d": ("s-1", "divergence", "divergence_of_wind"),
     "t": ("K", "temperature", "air_temperature"),
     "q": ("kg kg-1", "specific humidity", "specific_humidity"),
 }
@@ -54,7 +54,7 @@ class Speedy(Problem):
 
     with convection, condensation, clouds, radiation, surface fluxes and vertical diffusion in :math:`\mathbf F, Q_T, Q_q`.
 
-    The state is wind, temperature and humidity on the eight levels, the surface pressure, and the long-wave flux in four bands, which the
+    The state is vorticity, divergence, temperature and humidity on the eight levels, the surface pressure, and the long-wave flux in four bands, which the
     model's radiation takes from the step before, on the model's Gaussian grid of 48 by 96 points, the only one it has. What else the
     physics needs depends on the season alone, so that the fraction of the year is one more input, a constant field; a roll-out
     that should see the seasons must set it (a known forcing), otherwise it stays.
@@ -176,8 +176,8 @@ class Speedy(Problem):
         finite_input(a, "Speedy.solve")
         engine, out = shared_engine(self.unit), torch.empty(len(a), len(self.outputs), *GRID.shape, dtype=a.dtype)
         for k, one in enumerate(a):
-            fields, end = engine.advance(self.state(one, engine), round(self.dt) // self.unit, "last")
-            out[k] = _tensor({name: values[0] for name, values in fields.items()}, end)
+            _, end = engine.advance(self.state(one, engine), round(self.dt) // self.unit, "last")
+            out[k] = _tensor(engine.spread(end))
         return out.to(a.device)
 
     def residual(
@@ -191,14 +191,14 @@ class Speedy(Problem):
         year = state.time.astype("datetime64[Y]")
         begin, end = year.astype("datetime64[s]"), (year + 1).astype("datetime64[s]")
         fraction = float((state.time - begin) / (end - begin))
-        return torch.cat([_tensor(engine.fields(state), state), torch.full((1, *GRID.shape), fraction)])
+        return torch.cat([_tensor(engine.spread(state)), torch.full((1, *GRID.shape), fraction)])
 
     def state(self, a: Float[Tensor, "38 lat lon"], engine: Engine) -> SpeedyState:
         """Inverse of :meth:`tensor` to the rounding of one transform, at that fraction of the year 2001, on a step of the model."""
         values = a.detach().to("cpu", torch.float32).numpy()
         step = round(float(values[-1].mean()) % 1 * 365 * 86400 / self.unit) * self.unit
         columns = 4 * len(_SIGMA)
-        fields = dict(zip("uvtq", values[:columns].reshape(4, len(_SIGMA), *GRID.shape), strict=True))
+        fields = dict(zip(_COLUMNS, values[:columns].reshape(4, len(_SIGMA), *GRID.shape), strict=True))
         fields |= {"ps": values[columns], "flux": values[columns + 1 : -1]}
         return engine.compose(np.datetime64(f"{_REFERENCE}-01-01", "s") + step, fields)
 
@@ -224,9 +224,8 @@ def perturbed(state: SpeedyState, amplitude: float, seed: int) -> SpeedyState:
     return SpeedyState(state.time, arrays)
 
 
-def _tensor(fields: Mapping[str, NDArray[Any]], state: SpeedyState) -> Tensor:
-    flux = np.swapaxes(state.arrays["longwave_flux"], -1, -2)
-    return torch.from_numpy(np.concatenate([*(fields[name] for name in "uvtq"), fields["ps"][None], flux]))
+def _tensor(fields: Mapping[str, NDArray[Any]]) -> Tensor:
+    return torch.from_numpy(np.concatenate([*(fields[name] for name in _COLUMNS), fields["ps"][None], fields["flux"]]))
 
 
 def _own(grid: Grid, where: str) -> None:

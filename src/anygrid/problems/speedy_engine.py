@@ -96,8 +96,15 @@ class Engine:
         """``u, v, t, q, z`` as ``(level, lat, lon)`` and ``ps`` as ``(lat, lon)``: m/s, m/s, K, kg/kg, m2/s2, Pa."""
         return self._ask({"ask": "project"}, state.arrays)[1]
 
+    def spread(self, state: SpeedyState) -> Arrays:
+        """The whole state on the grid, nothing lost: vorticity ``vo``, divergence ``d``, ``t``, ``q``, ``ps``, and ``flux`` by band.
+
+        In s-1, s-1, K, kg/kg, Pa and W/m2; ``q`` is a little below 0 here and there, as truncated series are.
+        """
+        return self._ask({"ask": "spread"}, state.arrays)[1]
+
     def compose(self, time: np.datetime64, fields: Mapping[str, NDArray[Any]]) -> SpeedyState:
-        """The state that has these ``u, v, t, q, ps, flux``, as :meth:`fields` gives them; to the rounding of one transform."""
+        """Inverse of :meth:`spread` to the rounding of one transform."""
         return SpeedyState(time.astype("datetime64[s]"), self._ask({"ask": "compose"}, fields)[1])
 
     def advance(self, state: SpeedyState, calls: int, keep: Literal["all", "last"] = "all") -> tuple[Arrays, SpeedyState]:

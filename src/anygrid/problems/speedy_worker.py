@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from io import BufferedIOBase
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ class Speedy:
 
     def __init__(self, unit: int) -> None:
         import jax
+        from dinosaur.scales import units
         from jcm.forcing import ForcingData
         from jcm.model import Model
         from jcm.physics.speedy.speedy_coords import get_speedy_coords
@@ -50,6 +51,9 @@ class Speedy:
         self.model = Model(coords=coords, terrain=self.terrain, start_time="2000-01-01")
         self.fields = jax.jit(lambda state: verify_state(self.model.dycore.to_physics_state(state)))
         self.carry = self.model.initial_physics_carry()
+        primitive = self.model.dycore.primitive
+        self.reference = np.asarray(primitive.reference_temperature, dtype=np.float32)[:, None, None]
+        self.rate = np.float32(primitive.physics_specs.dimensionalize(1.0, 1 / units.second).magnitude)
 
     def about(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
         """What does not change: levels, mountains, the mask, and the boundary data of every day of a year without leap day."""
@@ -64,14 +68,31 @@ class Speedy:
         state = self.model.dycore.initial_state(None, random_seed=int(words["seed"]))
         return {}, self._arrays(state, _flux(self.carry))
 
-    def compose(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
-        """The state that has these fields."""
-        import jax.numpy as jnp
-        from jcm.physics_interface import PhysicsState
+    def spread(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+        """The spectral fields of a state on the grid, none of them lost: vorticity and divergence rather than wind, humidity as it is."""
+        state, _ = self._state(arrays)
+        grid = self.coords.horizontal.to_nodal
+        found = {
+            "vo": grid(state.vorticity) * self.rate,
+            "d": grid(state.divergence) * self.rate,
+            "t": grid(state.temperature_variation) + self.reference,
+            "q": grid(state.tracers["specific_humidity"]),
+            "ps": np.exp(np.asarray(grid(state.log_surface_pressure))[0]) * 1e5,
+        }
+        return {}, {name: _latlon(values) for name, values in found.items()} | {"flux": _latlon(arrays["longwave_flux"])}
 
-        u, v, t, q, ps, flux = (jnp.asarray(_latlon(arrays[name])) for name in ("u", "v", "t", "q", "ps", "flux"))
-        state = self.model.dycore.initial_state(PhysicsState(u, v, t, q, jnp.zeros_like(t), ps / 1e5))
-        return {}, self._arrays(state, flux)
+    def compose(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+        """Inverse of :meth:`spread`."""
+        vo, d, t, q, ps, flux = (_latlon(arrays[name]) for name in ("vo", "d", "t", "q", "ps", "flux"))
+        modal = self.coords.horizontal.to_modal
+        found = {
+            "vorticity": modal(vo / self.rate),
+            "divergence": modal(d / self.rate),
+            "temperature_variation": modal(t - self.reference),
+            "specific_humidity": modal(q),
+            "log_surface_pressure": modal(np.log(ps / 1e5)[None]),
+        }
+        return {}, {name: np.asarray(values, dtype=np.float32) for name, values in found.items()} | {"longwave_flux": flux}
 
     def project(self, words: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
         """Fields of a state on its levels."""
@@ -152,6 +173,7 @@ def _serve(requests: BufferedIOBase, answers: BufferedIOBase) -> None:
             call: dict[str, Callable[..., Any]] = {
                 "about": engine.about,
                 "rest": engine.rest,
+                "spread": engine.spread,
                 "compose": engine.compose,
                 "project": engine.project,
                 "advance": engine.advance,
@@ -167,7 +189,7 @@ def main() -> None:
     """Serve until the standard input ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _serve(sys.stdin.buffer, answers)
+    _serve(cast(BufferedIOBase, sys.stdin.buffer), answers)
 
 
 if __name__ == "__main__":

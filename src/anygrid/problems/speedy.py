@@ -50,14 +50,14 @@ class Speedy(Problem):
         \partial_t \delta = \nabla \cdot \mathbf{F} - \nabla^2 \big(\Phi + \tfrac12 |\mathbf{v}|^2 + R \bar T \ln p_s\big) \\
         \partial_t T &= -\mathbf{v} \cdot \nabla T - \dot\sigma\,\partial_\sigma T + \kappa T \omega / p + Q_T, \qquad
         \partial_t q = -\mathbf{v} \cdot \nabla q - \dot\sigma\,\partial_\sigma q + Q_q \\
-        \partial_t \ln p_s &= -\int_0^1 \nabla \cdot \mathbf{v} + \mathbf{v} \cdot \nabla \ln p_s \, d\sigma
+        \partial_t \ln p_s &= -\int_0^1 \big(\nabla \cdot \mathbf{v} + \mathbf{v} \cdot \nabla \ln p_s\big) \, d\sigma
 
     with convection, condensation, clouds, radiation, surface fluxes and vertical diffusion in :math:`\mathbf F, Q_T, Q_q`.
 
-    The state is vorticity, divergence, temperature and humidity on the eight levels, the surface pressure, and the long-wave flux in four bands, which the
-    model's radiation takes from the step before, on the model's Gaussian grid of 48 by 96 points, the only one it has. What else the
-    physics needs depends on the season alone, so that the fraction of the year is one more input, a constant field; a roll-out
-    that should see the seasons must set it (a known forcing), otherwise it stays.
+    The state is vorticity, divergence, temperature and humidity on the eight levels, the surface pressure, and the long-wave flux in
+    four bands, which the model's radiation takes from the step before, on the model's Gaussian grid of 48 by 96 points, the only one it
+    has. What else the physics needs depends on the season alone, so that the fraction of the year is one more input, a constant field; a
+    roll-out that should see the seasons must set it (a known forcing), otherwise it stays.
 
     Fields on a few levels of pressure, as in ERA5, are not enough to start the model from;
     :func:`anygrid.io.weather_store.generate_weather` writes them, and beside them states that the model goes on from bit for bit.

@@ -27,7 +27,7 @@ _DYNAMICS = ("vorticity", "divergence", "temperature_variation", "log_surface_pr
 _LEVELS = {"u_wind": "u", "v_wind": "v", "temperature": "t", "specific_humidity": "q", "geopotential": "z"}
 
 
-class Speedy:
+class _Jcm:
     """`jcm` at T30 with eight levels and its own climatological boundary data; ``unit`` seconds in one compiled call."""
 
     def __init__(self, unit: int) -> None:
@@ -162,14 +162,14 @@ def _frame(state: Any) -> Arrays:
 
 
 def _serve(requests: BufferedIOBase, answers: BufferedIOBase) -> None:
-    engine: Speedy | None = None
+    engine: _Jcm | None = None
     while True:
         try:
             words, arrays = receive(requests)
         except EOFError:
             return
         try:
-            engine = engine or Speedy(int(words["unit"]))
+            engine = engine or _Jcm(int(words["unit"]))
             call: dict[str, Callable[..., Any]] = {
                 "about": engine.about,
                 "rest": engine.rest,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from anygrid.problems.kuramoto_sivashinsky import KuramotoSivashinsky
     from anygrid.problems.navier_stokes import NavierStokes
     from anygrid.problems.shallow_water_sphere import ShallowWaterSphere
+    from anygrid.problems.speedy import Speedy
     from anygrid.report import write_report
     from anygrid.surrogate import Surrogate
     from anygrid.training import Physics, fine_tune, fit
@@ -66,6 +67,7 @@ __all__ = [
     "RandomField",
     "Report",
     "ShallowWaterSphere",
+    "Speedy",
     "Sphere",
     "Surrogate",
     "Uniform",
@@ -97,6 +99,7 @@ _HOME = {
     "KuramotoSivashinsky": "problems.kuramoto_sivashinsky",
     "NavierStokes": "problems.navier_stokes",
     "ShallowWaterSphere": "problems.shallow_water_sphere",
+    "Speedy": "problems.speedy",
     "Surrogate": "surrogate",
     **dict.fromkeys(("Physics", "fine_tune", "fit"), "training"),
     "Report": "evaluate",

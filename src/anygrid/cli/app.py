@@ -8,11 +8,12 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from anygrid.cli import exporting, fitting, measuring, running, solving, tracking, using, verifying
+from anygrid.cli import exporting, fitting, measuring, running, solving, tracking, using, verifying, weather
 from anygrid.cli.talk import speaks
 from anygrid.errors import AnygridError, did_you_mean
 
@@ -48,8 +49,17 @@ Every command has --help.
 
 _MOMENT = 3.0  # seconds
 
+
+class _TwoWords(TyperGroup):
+    """Commands of two words, which stand beside one of the first word alone: `generate weather` beside `generate`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, [" ".join(args[:2]), *args[2:]] if " ".join(args[:2]) in self.commands else args)
+
+
 app = typer.Typer(
     name="anygrid",
+    cls=_TwoWords,
     help=_HELP,
     add_completion=False,
     rich_markup_mode=None,
@@ -67,6 +77,7 @@ app.command("export", short_help="Write it for other programs, or as a web page.
 app.command("info", short_help="What a surrogate, or a data file, is.")(using.info)
 app.command("problems", short_help="List the built-in problems, or show one.")(solving.problems)
 app.command("generate", short_help="Solve a problem many times into a Zarr store.")(solving.generate)
+app.command("generate weather", short_help="Years of a weather model into a Zarr store.")(weather.generate_weather)
 app.command("report", short_help="Write the web page of a run again.")(measuring.report)
 app.command("run", short_help="A problem from sampling to report, in one go.")(running.run)
 

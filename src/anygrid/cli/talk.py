@@ -61,6 +61,12 @@ class Talk:
         left = (total - done) / rate if rate > 0 else math.nan
         self._show("solving", done, total, f"{done}/{total} samples, {rate:.3g}/s, {clock(left)} left", done == total)
 
+    def simulated(self, done: int, total: int, seconds: float, since: int) -> None:
+        """Progress of a long run: days simulated, ``since`` of them before this call."""
+        rate = (done - since) / seconds if seconds > 0 else 0.0
+        left = (total - done) / rate if rate > 0 else math.nan
+        self._show("simulating", done, total, f"day {done}/{total}, {3600 * rate:.3g} an hour, {clock(left)} left", done == total)
+
     def trained(self, progress: Progress) -> None:
         """Progress of a training: steps, loss, error, throughput and time left."""
         if progress.message:

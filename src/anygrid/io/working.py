@@ -27,6 +27,7 @@ from anygrid.io.blocks import COMPRESSOR, FILTER, write_atomically
 
 __all__ = ["WorkingFolder", "disk_error"]
 
+Chunks = Mapping[str, tuple[int, ...]]
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -111,18 +112,16 @@ class WorkingFolder:
         self.write(note, json.dumps(self.request, indent=1).encode())
         return self.store.exists()
 
-    def create(self, skeleton: xr.Dataset, chunks: Mapping[str, tuple[int, ...]]) -> None:
+    def create(self, skeleton: xr.Dataset, chunks: Chunks, inside: Mapping[str, tuple[xr.Dataset, Chunks]] | None = None) -> None:
         """Write the store without the values of the (dask-backed, float32) variables named in ``chunks``.
 
-        Zarr format 2, whose specification has consolidated metadata and which every Zarr reader knows.
+        Zarr format 2, whose specification has consolidated metadata and which every Zarr reader knows. Each of ``inside`` becomes a store
+        of its own in a folder of that name.
         """
-        encoding: dict[str, dict[str, Any]] = {
-            str(name): {"compressors": None, "_FillValue": None} for name in skeleton.variables if name not in chunks
-        }
-        encoding |= {name: {"chunks": c, "compressors": COMPRESSOR, "filters": [FILTER], "_FillValue": None} for name, c in chunks.items()}
         aside = self.staging / "store"
-        named = skeleton.assign_attrs(request=json.dumps(self.request))
-        named.to_zarr(aside, mode="w", compute=False, consolidated=True, zarr_format=2, encoding=encoding)
+        _write_skeleton(skeleton.assign_attrs(request=json.dumps(self.request)), chunks, aside)
+        for name, (other, its_chunks) in (inside or {}).items():
+            _write_skeleton(other, its_chunks, aside / name)
         aside.rename(self.store)
 
     def write(self, target: Path, data: bytes) -> None:
@@ -143,6 +142,14 @@ class WorkingFolder:
             self.path.rename(self.partial / "replaced")
         self.store.rename(self.path)
         shutil.rmtree(self.partial, ignore_errors=True)
+
+
+def _write_skeleton(skeleton: xr.Dataset, chunks: Chunks, path: Path) -> None:
+    encoding: dict[str, dict[str, Any]] = {
+        str(name): {"compressors": None, "_FillValue": None} for name in skeleton.variables if name not in chunks
+    }
+    encoding |= {name: {"chunks": c, "compressors": COMPRESSOR, "filters": [FILTER], "_FillValue": None} for name, c in chunks.items()}
+    skeleton.to_zarr(path, mode="w", compute=False, consolidated=True, zarr_format=2, encoding=encoding)
 
 
 def disk_error(error: OSError, path: Path, kept: str) -> FileError:

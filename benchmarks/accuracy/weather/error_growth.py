@@ -1,6 +1,6 @@
 """How far the weather model's own ensemble drifts from the run it started on: root mean square difference to the control by lead.
 
-    python benchmarks/accuracy/weather/error_growth.py speedy_train.zarr --members 2 --days 14     # writes error_growth.json
+python benchmarks/accuracy/weather/error_growth.py speedy_train.zarr --members 2 --days 14     # writes error_growth.json
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@
     python benchmarks/accuracy/peers.py --figure           # the figure from the file
 
 `fit` is there with both of its optimisers: by default it takes SOAP from a minute on, AdamW below. Every point is a training of
-its own whose schedule ends at its time. Seconds are turned into steps by the milliseconds of a step, measured in turns for all sides on the same core, so that other jobs on the machine change nothing; reading data and validation are charged to
-nobody. The peer trains in a plain loop with its own model, losses and optimiser, warm-up and half cosine; learning rate, loss, width and
+its own whose schedule ends at its time. Seconds are turned into steps by the milliseconds of a step, measured in turns for all
+sides on the same core, so that other jobs on the machine change nothing; reading data and validation are charged to nobody.
+The peer trains in a plain loop with its own model, losses and optimiser, warm-up and half cosine; learning rate, loss, width and
 batch are those with the smallest error on held-out training samples after a short training (``search`` in the file): ours has
 no such search. Nobody uses symmetries. The test samples are looked at once for each point, when it is trained.
 """
@@ -204,19 +205,19 @@ def figure(result: dict[str, Any]) -> None:
     shown = [n for n in NAMES if "points" in result["tasks"].get(n, {})]
     for axes, name in zip(np.atleast_1d(drawn.subplots(1, len(shown))), shown, strict=True):
         for side, colour in ((OURS, "#1c7ed6"), (SOAPY, "#0ca678"), (TEXTBOOK, "#868e96"), (PEER, "#d9480f")):
-            points = result["tasks"][name]["points"].get(side, {})
+            points = sorted(result["tasks"][name]["points"].get(side, {}).values(), key=lambda p: p["steps"])
             if not points:
                 continue
             cost = result["tasks"][name]["milliseconds"][side][0] / 1e3
             axes.loglog(
-                [cost * p["steps"] for p in points.values()],
-                [p["relative_l2"] for p in points.values()],
+                [cost * p["steps"] for p in points],
+                [p["relative_l2"] for p in points],
                 "o-",
                 ms=4,
                 color=colour,
                 label=side,
             )
-        axes.set(title=NAMES[name], xlabel="seconds of training, one thread")
+        axes.set(title=NAMES[name], xlim=(6, 700), xlabel="seconds of training, one thread")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(which="both", lw=0.3, color="0.85")
     drawn.axes[0].set(ylabel="relative L2, test samples")

@@ -4,6 +4,7 @@
     python benchmarks/accuracy/learning.py              # -> benchmarks/accuracy/learning.json, half an hour of one core
     python benchmarks/accuracy/learning.py --seeds      # -> benchmarks/accuracy/seeds.json: the four nearest to a default, two seeds
     python benchmarks/accuracy/learning.py --second     # a second seed as well, for the rows and tasks named
+    python benchmarks/accuracy/learning.py --rates      # -> benchmarks/accuracy/rates.json: learning rates of SOAP with a gradient term
 
 A row changes one thing of the reference. It trains for as many steps as fit into its problem's seconds by the time of a step measured
 before, so that other jobs on the machine change nothing. Rows added later are timed in turns with the reference, in CPU seconds, and
@@ -86,6 +87,11 @@ SEEDED = {
     "SOAP, cheaper": Row({}, lambda g, lr, n: SOAP(g, lr, B)),
     "SOAP, cheaper, and gradient 0.1": Row({"gradient": 0.1}, lambda g, lr, n: SOAP(g, lr, B)),
 }
+PAIR = SEEDED["SOAP, cheaper, and gradient 0.1"]
+RATES = {
+    f"SOAP and gradient 0.1, rate {rate:g}": replace(PAIR, arguments={"gradient": 0.1, "learning_rate": rate})
+    for rate in (2e-3, 4e-3, 8e-3)
+}
 
 
 def _trained(
@@ -139,7 +145,7 @@ def _steps(name: str, task: Task, train: xr.Dataset, rows: dict[str, Row], kept:
     if not wanted:
         return
     beside = [] if REFERENCE in wanted else [REFERENCE]
-    times = [{label: milliseconds(task, train, (ROWS | SEEDED)[label]) for label in (*beside, *wanted)} for _ in range(3)]
+    times = [{label: milliseconds(task, train, (ROWS | SEEDED | RATES)[label]) for label in (*beside, *wanted)} for _ in range(3)]
     median = {label: sorted(turn[label] for turn in times)[1] for label in (*beside, *wanted)}
     scale = kept[REFERENCE]["milliseconds"] / median[REFERENCE] if beside else 1.0
     for label in wanted:
@@ -152,6 +158,7 @@ def main() -> None:
     parser.add_argument("--time", action="store_true", help="measure the steps only")
     parser.add_argument("--seeds", action="store_true", help="the four nearest to a default, with two seeds")
     parser.add_argument("--second", action="store_true", help="a second seed for the rows and tasks named")
+    parser.add_argument("--rates", action="store_true", help="learning rates of SOAP with a gradient term")
     parser.add_argument("--tasks", nargs="*", choices=ALL, default=list(ALL))
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
     options = parser.parse_args()
@@ -159,8 +166,10 @@ def main() -> None:
     rows, seeds = (
         (SEEDED, (0, 1)) if options.seeds else ({label: ROWS[label] for label in options.rows}, (0, 1) if options.second else (0,))
     )
-    path = HERE / ("seeds.json" if options.seeds else "learning.json")
-    command = "python benchmarks/accuracy/learning.py" + (" --seeds" if options.seeds else "")
+    path = HERE / ("seeds.json" if options.seeds else "rates.json" if options.rates else "learning.json")
+    command = "python benchmarks/accuracy/learning.py" + (" --seeds" if options.seeds else " --rates" if options.rates else "")
+    if options.rates:
+        rows = RATES
     result: dict[str, Any] = {"command": command, "threads": 1, "torch": torch.__version__, "tasks": {}}
     if path.exists():
         result = json.loads(path.read_text())

@@ -39,7 +39,8 @@ class _Presses(Pointwise):
 
 def _train(folder: Path | None, listener: Any = None, kind: type[Pointwise] = Pointwise, **more: Any) -> Surrogate:
     operator = lambda inputs, outputs, grid: kind(inputs, outputs, dropout=0.1)  # noqa: E731 - dropout: random numbers matter
-    arguments = {"lead": 1, "steps": 500, "batch": 8, "unroll": 2, "search": True, "checkpoint_seconds": 0.01, **more}
+    arguments = {"lead": 1, "steps": 500, "batch": 8, "unroll": 2, "search": True, "checkpoint_seconds": 0.01}
+    arguments |= {"optimizer": "adamw", **more}  # with which a gradient term is among the candidates
     return fit(heat(samples=24, points=16, times=5), "u", "u", operator=operator, run=folder, listener=listener, **arguments)
 
 

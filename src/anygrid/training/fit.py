@@ -228,7 +228,7 @@ def fit(
         imposed = found.confined(imposed) if confine else imposed
         use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
         neighbours = all(isinstance(pairs.grid, Box | Sphere) for pairs in found.groups)
-        taken = steps or round((epochs or 0) * sum(len(pairs) / size for pairs, size in zip(found.groups, sizes, strict=True)))
+        taken = steps or round((epochs or 0) * sum(len(pairs) / max(1, size) for pairs, size in zip(found.groups, sizes, strict=True)))
         boxes = all(isinstance(pairs.grid, Box) for pairs in found.groups)  # on spheres it has not been measured
         suited = boxes and use is None and not noise and not isinstance(division, Shards)
         optimizer = optimizer_of(optimizer, gradient, seconds, taken, suited=suited)

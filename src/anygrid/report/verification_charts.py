@@ -108,7 +108,7 @@ def spectrum_figure(result: Verification) -> str:
         return ""
     with drawing():
         figure = Figure(figsize=(9.6, 3.0), layout="constrained")
-        panels = figure.subplots(1, max(len(rows), 2), squeeze=False)[0]
+        panels = figure.subplots(1, len(rows), squeeze=False)[0]
         for axes, v in zip(panels, rows, strict=False):
             for k, s in enumerate(v.spectra):
                 degree, truth = np.arange(1, len(s.truth)), np.array(s.truth[1:])

@@ -90,7 +90,7 @@ def plume_figure(plumes: Sequence[Plume], lead_units: str) -> str:
     with drawing():
         columns = min(2, len(plumes))
         rows = -(-len(plumes) // columns)
-        figure = Figure(figsize=(4.6 * columns + 0.6, 2.7 * rows), layout="constrained")
+        figure = Figure(figsize=(9.8, 2.7 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, p in zip(panels, plumes, strict=False):
             _plume(axes, p)

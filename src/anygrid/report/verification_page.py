@@ -155,7 +155,8 @@ def _calibrated(r: Verification, v: VariableResult) -> str:
     rows = []
     for k in _leads(len(r.leads)):
         before, after = (curve.value[k] for curve in c.curves[:2])
-        numbers = [number(row[k]) for row in c.coefficients] + [
+        # A variance that is of no use has the coefficient 0 up to rounding of the minimum.
+        numbers = [number(row[k] if abs(row[k]) > 1e-12 else 0.0) for row in c.coefficients] + [
             number(before),
             number(after),
             _percent(c.curves[2], k),

@@ -178,7 +178,7 @@ def quantile_figure(result: Verification) -> str:
         return ""
     with drawing():
         figure = Figure(figsize=(9.6, 2.8), layout="constrained")
-        panels = figure.subplots(1, max(len(rows), 2), squeeze=False, sharey=True)[0]
+        panels = figure.subplots(1, len(rows), squeeze=False, sharey=True)[0]
         for axes, v in zip(panels, rows, strict=False):
             for k, (level, expected, found) in enumerate(v.coverage):
                 axes.plot(result.leads, found, color=MAPS[k], marker="o", ms=3, label=f"{level:.0%} interval")

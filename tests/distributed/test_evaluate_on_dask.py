@@ -52,7 +52,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["steady", pytest.param("evolution", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["steady", "evolution"])
 def test_numbers_are_those_of_one_process(site, kind):
     problem, resolutions, maps, more = CASES[kind]
     options = {"resolutions": resolutions, "n": 7, "timing": False, **more}

@@ -42,7 +42,7 @@ def surrogate():
     return Surrogate(operator, (U,), (U,), Statistics(plain, plain, plain), CIRCLE, "1 s", increment=True)
 
 
-@pytest.mark.parametrize("kind", ["solver", pytest.param("surrogate", marks=pytest.mark.slow), "random map"])
+@pytest.mark.parametrize("kind", [*(pytest.param(k, marks=pytest.mark.slow) for k in ("solver", "surrogate")), "random map"])
 def test_bytes_are_those_of_this_process(tmp_path, site, kind):
     map_ = {"solver": Turn(), "surrogate": surrogate(), "random map": kick}[kind]
     go = functools.partial(run, map_=map_, stochastic=kind == "random map", initial=wave(sample=2))

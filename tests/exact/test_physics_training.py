@@ -72,7 +72,7 @@ def test_default_grid_is_finer_than_the_data(tmp_path: Path) -> None:
     assert any(text.startswith("equation on 65,") for text in surrogate.record["inferred"])
 
 
-@pytest.mark.parametrize("problem", [POISSON, DECAY], ids=["steady", "evolution"])
+@pytest.mark.parametrize("problem", [pytest.param(POISSON, marks=pytest.mark.slow), DECAY], ids=["steady", "evolution"])
 def test_interrupted_and_resumed_is_the_same(problem: Problem, tmp_path: Path) -> None:
     rule = AugmentedLagrangian(every=5)
     physics = Physics(problem, 33, batch=2, weighting=rule)

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from training_support import affine, pointwise
 
 from anygrid.errors import UsageError
+from anygrid.export.traceable import check_exportable
 from anygrid.forecast import Keep, ensemble
 from anygrid.grid import Box, Grid, Periodic, Points, Sphere
 from anygrid.numerics.gaussian_field import gaussian_field
+from anygrid.operators.streaming import Slabs
 from anygrid.surrogate import Noise, Surrogate, read_surrogate
+from anygrid.surrogate.slabs import streamed
 from anygrid.training import RelativeNorm, fit
 
 LINE = Box.uniform({"x": Periodic()}, 16)
@@ -142,6 +145,13 @@ def test_noise_is_in_the_file_and_in_the_record(surrogate: Surrogate) -> None:
     assert surrogate.record["settings"]["noise"] == 1
     # the mean of eight draws misses the truth by 0.6 sqrt(1 + 1 / 8) of a norm of 1
     assert surrogate.record["validation_error"] == pytest.approx(0.6 * math.sqrt(9 / 8), abs=0.1)
+
+
+def test_streaming_and_export_refuse_noise(surrogate: Surrogate) -> None:
+    with pytest.raises(UsageError, match="export: expected a surrogate without noise"):
+        check_exportable(surrogate)
+    with pytest.raises(UsageError, match="streaming: expected a surrogate without noise"):
+        streamed(surrogate, Slabs(LINE, lambda start, stop: torch.zeros(1, 1, stop - start), 16), LINE)
 
 
 def test_ladder_of_lengths() -> None:

@@ -88,15 +88,16 @@ def test_a_crash_at_any_step_changes_nothing(tmp_path: Path, undisturbed: Surrog
     assert _same(_train(tmp_path / "run"), undisturbed)
 
 
-def test_a_crash_with_soap_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [{"optimizer": "soap"}, {"noise": 2}], ids=["soap", "noise"])
+def test_a_crash_changes_nothing_with(more: dict[str, Any], tmp_path: Path) -> None:
     def crash(progress: Progress) -> None:
-        if progress.step == 27:  # between two changes of its bases, after they were found
+        if progress.step == 27:  # between two changes of SOAP's bases, after they were found
             raise MemoryError
 
-    wanted = _train(None, optimizer="soap")
+    wanted = _train(None, **more)
     with pytest.raises(MemoryError):
-        _train(tmp_path / "run", crash, optimizer="soap")
-    assert _same(_train(tmp_path / "run", optimizer="soap"), wanted)
+        _train(tmp_path / "run", crash, **more)
+    assert _same(_train(tmp_path / "run", **more), wanted)
 
 
 def test_the_test_can_fail(undisturbed: Surrogate) -> None:

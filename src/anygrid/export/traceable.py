@@ -84,6 +84,9 @@ def check_exportable(surrogate: Surrogate) -> None:
         For another operator than LatentFNO and FNO, scattered points or uneven axes, imposed conditions, Legendre functions.
     """
     operator, grid, where = surrogate.operator, surrogate.grid, "export"
+    if surrogate.noise:
+        hint = "train without noise, or serve this surrogate with anygrid forecast --members"
+        raise UsageError(where, "a surrogate without noise", f"{len(surrogate.noise.lengths)} channels of it", hint)
     if not isinstance(operator, FNO | LatentFNO):
         hint = "train with --operator latent or --operator fno, or serve this surrogate with anygrid predict"
         raise UsageError(where, "a LatentFNO or an FNO", f"a {type(operator).__name__}", hint)
@@ -93,9 +96,6 @@ def check_exportable(surrogate: Surrogate) -> None:
     if uneven:
         hint = "interpolate the data to an even grid before training"
         raise UsageError(where, "evenly spaced axes", f"uneven nodes along {', '.join(uneven)}", hint)
-    if surrogate.noise:
-        hint = "train without noise, or serve this surrogate with anygrid forecast --members"
-        raise UsageError(where, "a surrogate without noise", f"{len(surrogate.noise.lengths)} channels of it", hint)
     if surrogate.imposed:
         what = [name for name in ("walls", "conserved", "radius", "waves") if getattr(surrogate.imposed, name)]
         hint = "train without them, or serve this surrogate with anygrid predict"

@@ -148,7 +148,8 @@ def fit(
     noise
         Channels of noise that make the surrogate random (:meth:`~anygrid.surrogate.Surrogate.draw`): trained on the almost fair CRPS of
         two draws a sample, see :meth:`~anygrid.training.losses.RelativeNorm.crps`. Data alone; not with ``parallel="domain"``, nor with
-        ``search``. Correlation lengths: :meth:`~anygrid.surrogate.Noise.ladder`.
+        ``search``. On several processes and with ``micro_batch`` the noise is another.
+        Correlation lengths: :meth:`~anygrid.surrogate.Noise.ladder`.
     search
         Whether to spend up to 15 % of the length on short trainings that choose learning rate, weight of the gradient and (of a
         budget in seconds) width of the default operator, judged on the held-out samples; what you give yourself is kept. See

@@ -12,7 +12,7 @@ from anygrid.training.losses import RelativeNorm
 from anygrid.training.physics import Equations
 from anygrid.training.settings import DEFAULTS
 
-__all__ = ["Objective", "drawn_loss", "rollout_loss"]
+__all__ = ["Objective", "rollout_loss"]
 
 
 class Objective(nn.Module):
@@ -28,8 +28,7 @@ class Objective(nn.Module):
         The equations belong to the ``last`` of the parts that a batch is computed in.
         """
         with torch.autocast(a.device.type, torch.bfloat16, enabled=mixed):
-            rolled = drawn_loss if self.model.noise else rollout_loss
-            data = rolled(self.model, a, u, grid, self.loss) if self.labels else None
+            data = rollout_loss(self.model, a, u, grid, self.loss) if self.labels else None
         return data, self.equations.errors(self.model, number) if self.equations is not None and last else None
 
 
@@ -42,35 +41,23 @@ def rollout_loss(
 ) -> Float[Tensor, ""]:
     """Mean loss over the leads of a roll-out from ``a[:, 0]``, differentiated through all of it.
 
-    Each prediction becomes the next input; inputs that are not predicted (forcings) come from the data.
+    Each prediction becomes the next input; inputs that are not predicted (forcings) come from the data. A random surrogate rolls out some
+    draws, each with its own noise, and the loss is their score; the noise follows from torch's own generator, which a step seeds.
     """
-    state, total = a[:, 0], torch.zeros((), device=a.device)
+    members = DEFAULTS.members if model.noise else 1
+    generator = torch.Generator().manual_seed(int(torch.randint(1 << 62, ()))) if model.noise else None
+    copies = (members, *(1,) * (a.ndim - 2))
+    state, total = a[:, 0].repeat(copies) if model.noise else a[:, 0], torch.zeros((), device=a.device)
     for lead in range(a.shape[1]):
-        prediction = model(state, grid).float()
-        total = total + loss(prediction, u[:, lead], grid)
+        if generator is None:
+            prediction = model(state, grid).float()
+            total = total + loss(prediction, u[:, lead], grid)
+        else:
+            prediction = model.draw(state, grid, members=1, generator=generator)[0].float()
+            total = total + loss.crps(prediction.unflatten(0, (members, len(a))), u[:, lead], grid, DEFAULTS.alpha).mean()
         if lead + 1 < a.shape[1]:
-            state = _following(model, prediction, a[:, lead + 1])
-    return total / a.shape[1]
-
-
-def drawn_loss(
-    model: Surrogate,
-    a: Float[Tensor, "batch lead inputs *space"],
-    u: Float[Tensor, "batch lead outputs *space"],
-    grid: Grid,
-    loss: RelativeNorm,
-) -> Float[Tensor, ""]:
-    """Mean score over the leads of roll-outs that are drawn, each with its own noise, differentiated through all of them.
-
-    The noise follows from torch's own generator, which a step seeds.
-    """
-    generator = torch.Generator().manual_seed(int(torch.randint(1 << 62, ())))
-    state, total = a[:, 0].repeat(DEFAULTS.members, *(1,) * (a.ndim - 2)), torch.zeros((), device=a.device)
-    for lead in range(a.shape[1]):
-        prediction = model.draw(state, grid, members=1, generator=generator)[0].float()
-        total = total + loss.crps(prediction.unflatten(0, (DEFAULTS.members, len(a))), u[:, lead], grid, DEFAULTS.alpha).mean()
-        if lead + 1 < a.shape[1]:
-            state = _following(model, prediction, a[:, lead + 1].repeat(DEFAULTS.members, *(1,) * (a.ndim - 2)))
+            following = a[:, lead + 1]
+            state = _following(model, prediction, following.repeat(copies) if model.noise else following)
     return total / a.shape[1]
 
 

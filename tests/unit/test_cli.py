@@ -257,3 +257,17 @@ def test_a_bug_is_one_line_unless_asked(fitted, capsys, monkeypatch):
     assert err == "error: ZeroDivisionError: of ours\nhint: this is a bug in anygrid; add --debug to the command to see where\n"
     with pytest.raises(ZeroDivisionError):
         call(capsys, "--debug", "predict", "w.anygrid", "odd.nc", "-o", "never.nc")
+
+
+def test_noise_makes_the_members_of_an_ensemble(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wave_file(tmp_path / "waves.nc")
+    code, _, err = call(capsys, "fit", "waves.nc", *FIT, *SMALL, "--steps", "3", "--noise", "2", "-o", "s.anygrid")
+    assert code == 0, err
+    assert "2 channels of noise" in err
+    words = ("--steps", "2", "--keep", "mean,std", "--keep-members", "0:3", "--workers", "0")
+    code, _, err = call(capsys, "forecast", "s.anygrid", "waves.nc", *words, "--members", "3", "--seed", "1", "-o", "e.zarr")
+    assert code == 0, err
+    members = xr.open_zarr("e.zarr").thetao_con.values
+    assert np.isfinite(members).all()
+    assert np.abs(members[0] - members[1]).max() > 1e-3  # no perturbation was asked for: the noise alone tells them apart

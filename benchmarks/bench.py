@@ -2,6 +2,7 @@
 
     python benchmarks/bench.py                  # speed: more than an hour, on a quiet machine; what `make bench` runs
     python benchmarks/bench.py --accuracy       # trainings too: many hours of one core; each goes on where it was stopped
+    python benchmarks/bench.py --weather        # the numerical weather model too: needs the extra `weather`
 
 A script that fails does not stop the others; the exit status is the number that failed.
 """
@@ -34,20 +35,24 @@ ACCURACY = [
     "accuracy/learning.py --time",
     "accuracy/learning.py",
     "accuracy/learning.py --seeds",
+    "accuracy/learning.py --rates",
     "accuracy/peers.py",
     "accuracy/search.py",
     "accuracy/ablation.py",
     "accuracy/physics.py",
     "accuracy/chaos.py",
+    "accuracy/weather/storm_resolution.py",
 ]
+WEATHER = ["speed/weather/engine.py", "accuracy/weather/spin_up.py run"]  # those that take a store are called by hand
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accuracy", action="store_true", help="the trainings as well")
+    parser.add_argument("--weather", action="store_true", help="the numerical weather model as well")
     options = parser.parse_args()
     failed = 0
-    for line in SPEED + (ACCURACY if options.accuracy else []):
+    for line in SPEED + (ACCURACY if options.accuracy else []) + (WEATHER if options.weather else []):
         script, *arguments = line.split()
         print(f"{time.strftime('%H:%M')} {line} (load {os.getloadavg()[0]:.1f})", file=sys.stderr, flush=True)
         failed += subprocess.run([sys.executable, str(HERE / script), *arguments], check=False).returncode != 0

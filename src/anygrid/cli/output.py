@@ -16,7 +16,7 @@ from anygrid.errors import AnygridError, FileError, UsageError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["check_new", "check_writable", "data_suffix", "disk_errors", "write_dataset", "write_text"]
+__all__ = ["check_new", "check_writable", "data_suffix", "disk_errors", "write_dataset"]
 
 _NETCDF, _ZARR = (".nc", ".nc4", ".netcdf", ".cdf"), (".zarr",)
 
@@ -96,23 +96,6 @@ def write_dataset(ds: xr.Dataset, path: Path, overwrite: bool) -> None:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text file; the name appears only when everything is on disk.
-
-    Raises
-    ------
-    FileError
-        When the disk is full, or the place cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with disk_errors(path):
-            aside.write_text(text, encoding="utf-8")
-            aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anygrid.cli.fitting import opened
-from anygrid.cli.output import check_new, disk_errors, write_text
+from anygrid.cli.output import check_new, disk_errors
 from anygrid.cli.talk import Talk
 from anygrid.errors import UsageError
 
@@ -60,6 +60,7 @@ def track(
     """
     from anygrid.storms import read_best_tracks
     from anygrid.storms import track as find
+    from anygrid.surrogate.file import write_atomically
 
     if out.suffix.lower() != ".csv":
         raise UsageError(f"-o {out}", "a file name that ends in .csv", repr(out.name), "for example -o tracks.csv")
@@ -80,7 +81,7 @@ def track(
     if observed is not None:
         facts |= _compared(tracks, observed)
     empty = [] if tracks.table.empty else [c for c in _VALUES if tracks.table[c].isna().all()]
-    write_text(tracks.table.drop(columns=empty).to_csv(index=False, float_format="%.8g"), out)
+    write_atomically(out, tracks.table.drop(columns=empty).to_csv(index=False, float_format="%.8g").encode())
     if map_ is not None:
         _draw(tracks, observed, map_, radius)
     if as_json:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anygrid.cli.fitting import opened
-from anygrid.cli.output import check_new, disk_errors
+from anygrid.cli.output import check_new
 from anygrid.cli.talk import Talk
 from anygrid.errors import UsageError
 
@@ -96,12 +96,10 @@ def verify(
         print(f"not computed: {missing}", file=sys.stderr)
     if report is not None:
         from anygrid.report.verification_page import verification_page
+        from anygrid.surrogate.file import write_atomically
 
         text = verification_page(found, "anygrid " + shlex.join(sys.argv[1:]) if sys.argv[1:2] == ["verify"] else "")
-        part = report.with_name(f".{report.name}.part")
-        with disk_errors(report):
-            part.write_text(text, encoding="utf-8")
-            part.replace(report)
+        write_atomically(report, text.encode())
         print(f"page: {report}", file=sys.stderr)
     if as_json:
         print(found.to_json())

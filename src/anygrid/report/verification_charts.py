@@ -109,7 +109,7 @@ def spectrum_figure(result: Verification) -> str:
     with drawing():
         figure = Figure(figsize=(9.6, 3.0), layout="constrained")
         panels = figure.subplots(1, len(rows), squeeze=False)[0]
-        for axes, v in zip(panels, rows, strict=False):
+        for axes, v in zip(panels, rows, strict=True):
             for k, s in enumerate(v.spectra):
                 degree, truth = np.arange(1, len(s.truth)), np.array(s.truth[1:])
                 known = truth > 1e-14 * truth.max()
@@ -128,8 +128,6 @@ def spectrum_figure(result: Verification) -> str:
                 axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
                 axis.set_minor_formatter(NullFormatter())
             axes.grid(axis="y")
-        for axes in panels[len(rows) :]:
-            axes.set_visible(False)
         panels[0].set_ylabel("power / truth's")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5)
@@ -179,15 +177,13 @@ def quantile_figure(result: Verification) -> str:
     with drawing():
         figure = Figure(figsize=(9.6, 2.8), layout="constrained")
         panels = figure.subplots(1, len(rows), squeeze=False, sharey=True)[0]
-        for axes, v in zip(panels, rows, strict=False):
+        for axes, v in zip(panels, rows, strict=True):
             for k, (level, expected, found) in enumerate(v.coverage):
                 axes.plot(result.leads, found, color=MAPS[k], marker="o", ms=3, label=f"{level:.0%} interval")
                 axes.axhline(expected, color=MAPS[k], lw=0.8, ls=":")
             axes.set(title=v.name, xlabel=f"lead ({result.lead_units})", ylim=(0, 1))
             _name_leads(axes, result.leads)
             axes.grid(axis="y")
-        for axes in panels[len(rows) :]:
-            axes.set_visible(False)
         panels[0].set_ylabel("truth inside")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)

@@ -16,6 +16,7 @@ from torch import Tensor
 from anygrid.errors import DataError, GridError
 from anygrid.fields.coordinates import ascending, grid_coordinates
 from anygrid.fields.layout import Layout
+from anygrid.fields.missing import filled, refuse_missing
 from anygrid.fields.variables import Variable, coordinate, read_values, select
 from anygrid.grid import Grid, Points
 
@@ -26,12 +27,14 @@ def to_tensor(ds: xr.Dataset, variables: Sequence[Variable], layout: Layout, gri
     """Values of the variables, one channel each, in ascending coordinates.
 
     Sample dimensions and then time are flattened into ``n``, in the order of ``layout``; space is ordered as ``grid.dims``. A
-    variable without one of the dimensions (a static field, a scalar parameter) is repeated along it.
+    variable without one of the dimensions (a static field, a scalar parameter) is repeated along it. What is missing of a ``masked``
+    variable is filled.
 
     Raises
     ------
     DataError
-        For NaN or infinite values (how many and where the first is) and values that are not real numbers.
+        For NaN or infinite values (how many and where the first is; of a masked variable, NaN that come and go) and values that
+        are not real numbers.
     GridError
         For data whose dimensions do not have the sizes of the grid.
     """
@@ -65,38 +68,12 @@ def to_array(ds: xr.Dataset, variables: Sequence[Variable], layout: Layout, grid
             raise DataError(f"variable {variable.name!r}", "real numbers", f"type {array.dtype}", hint)
         present = tuple(d for d in (*leading, *space) if d in array.dims)
         values = read_values(array.transpose(*present))
+        if variable.masked and set(space) <= set(present):
+            values = filled(variable.name, values, grid)
         refuse_missing(variable.name, values, {d: coordinate(array, d) for d in present})
         full = tuple(values.shape[present.index(d)] if d in present else 1 for d in (*leading, *space))
         out[:, k] = np.broadcast_to(values.reshape(full), shape).reshape(out.shape[0], *grid.shape)
     return out
-
-
-def refuse_missing(name: str, values: NDArray[Any], coords: Mapping[str, xr.DataArray | None]) -> None:
-    """Raise a DataError that counts and locates values that float32 cannot hold: NaN, infinite, or beyond 3e38."""
-    if values.dtype.kind != "f":
-        return
-    # One cheap reduction settles the usual case: a sum is finite unless a value is not (or huge, which is looked at closer).
-    with np.errstate(all="ignore"):
-        if values.size == 0 or (np.isfinite(values.sum(dtype=np.float64)) and np.abs(values).max() < 3.4e38):
-            return
-        bad = ~(np.abs(values) < 3.4e38)
-    if not bad.any():
-        return
-    first = np.unravel_index(int(bad.argmax()), bad.shape)
-    place = ", ".join(f"{d}={_show(coords[d], int(i))}" for d, i in zip(coords, first, strict=True))
-    nans = int(np.isnan(values).sum())
-    kinds = f"{int(bad.sum())} of {bad.size} that are not ({nans} NaN), the first at {place}"
-    hint = f"fill or drop them first, for example ds[{name!r}].fillna(0) or ds.dropna(...)"
-    if bad.ndim > 1 and bad.shape[0] > 1 and (bad == bad[:1]).all():
-        hint = f"the same places are always missing (land?): fill them with ds[{name!r}].fillna(0) and add the mask as an input"
-    raise DataError(f"variable {name!r}", "finite values", kinds, hint)
-
-
-def _show(coordinate: xr.DataArray | None, index: int) -> str:
-    if coordinate is None or coordinate.ndim != 1:
-        return f"index {index}"
-    value = coordinate.values[index]
-    return str(value)[:19] if coordinate.dtype.kind == "M" else f"{value:g}" if coordinate.dtype.kind in "fiu" else str(value)
 
 
 def to_dataset(u: Tensor, variables: Sequence[Variable], grid: Grid, leading: Mapping[str, Any]) -> xr.Dataset:

@@ -20,12 +20,17 @@ _SPEC = re.compile(r"^(?P<name>[^@]+)@(?P<picks>[^=@]+=[^@]+)$")
 
 @dataclass(frozen=True)
 class Variable:
-    """A named physical quantity. ``units`` is a CF unit string; empty means dimensionless or not stated."""
+    """A named physical quantity. ``units`` is a CF unit string; empty means dimensionless or not stated.
+
+    ``masked``: values are missing at the same places at all times (the sea's temperature on land) and are filled from those around them
+    (:func:`~anygrid.fields.missing.harmonic_fill`) where fields become tensors.
+    """
 
     name: str
     units: str = ""
     long_name: str = ""
     standard_name: str = ""
+    masked: bool = False
 
 
 def select(ds: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
@@ -57,7 +62,8 @@ def variables_of(ds: xr.Dataset, names: Iterable[str]) -> tuple[Variable, ...]:
     out = []
     for name in names:
         attrs = _field(ds, name).attrs
-        out.append(Variable(name, *(str(attrs.get(key, "")).strip() for key in ("units", "long_name", "standard_name"))))
+        units, long_name, standard_name = (str(attrs.get(key, "")).strip() for key in ("units", "long_name", "standard_name"))
+        out.append(Variable(name, units, long_name, standard_name))
     return tuple(out)
 
 

@@ -1,7 +1,8 @@
-"""Inputs that the map does not predict: held where they are constant, taken from a data set at the valid time where they are not."""
+"""Inputs that the map does not predict: held where they are constant; else of a data set at the valid time, or computed (sunlight)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from anygrid.errors import DataError, GridError
 from anygrid.fields import Layout, Variable, check_units, find_grid, find_layout, select, to_tensor
 from anygrid.forecast.calendar import Step, month_number, valid_times
 from anygrid.forecast.start import Start
+from anygrid.forecast.sunlight import Sunlight, is_sunlight, recognise
 from anygrid.grid import Grid
 
 __all__ = ["Forcings", "find_forcings", "held_in"]
@@ -29,6 +31,10 @@ class Forcings:
         Place of each variable among the inputs, for those in ``data``.
     rows
         ``(start, step)`` index into the time axis of ``data``.
+    computed
+        Sunlight, by its place among the inputs.
+    times
+        ``(start, step)`` times at which steps begin, where something is computed.
     """
 
     variables: tuple[Variable, ...]
@@ -37,12 +43,20 @@ class Forcings:
     layout: Layout | None
     rows: np.ndarray | None
     start: Start
+    computed: tuple[tuple[int, Sunlight], ...] = ()
+    times: np.ndarray | None = None
 
     def into(self, a: Tensor, step: int, rows: slice = slice(None)) -> None:
         """Overwrite the forced channels of the inputs ``a`` with their values at the beginning of ``step``.
 
         ``a`` holds the states of ``rows``, all of them once or several times over (members).
         """
+        for channel, sunlight in self.computed:
+            assert self.times is not None
+            values = sunlight.at(self.times[:, step], self.start.found).to(a)
+            samples = math.prod(self.start.data.sizes[d] for d in self.start.layout.samples)
+            full = values.expand(samples, *values.shape).flatten(0, 1)[rows]
+            a[:, channel] = full.repeat(len(a) // len(full), *(1,) * (full.ndim - 1))
         if self.data is None or self.layout is None:
             return
         data, time = self.data, self.layout.time
@@ -65,7 +79,7 @@ def held_in(forcings: xr.Dataset | None, inputs: Sequence[Variable], outputs: Se
 def find_forcings(
     forcings: xr.Dataset | None, start: Start, inputs: Sequence[Variable], names: Sequence[str], step: Step, steps: int
 ) -> Forcings:
-    """Match the forcings with the valid times of every step.
+    """Match the forcings with the valid times of every step; sunlight that is not among them is computed where it can be.
 
     Raises
     ------
@@ -74,14 +88,17 @@ def find_forcings(
     GridError
         For forcings on another grid than the initial state.
     """
-    loose = [n for n in start.varying if n not in names]
+    computed = _sunlight(start, step, [v for v in inputs if v.name not in names], [v.name for v in inputs])
+    times = _begins(start, step, steps) if computed else None
+    known = {inputs[channel].name for channel, _ in computed}
+    loose = [n for n in start.varying if n not in names and n not in known]
     if loose:
         hint = "give their future values in the forcings, or a single time of the initial data to hold them as they are then"
         raise DataError(
             "forecast: " + ", ".join(loose), "inputs that are constant or in the forcings", "values that change with time", hint
         )
     if forcings is None or not names:
-        return Forcings((), (), None, None, None, start)
+        return Forcings((), (), None, None, None, start, computed, times)
     variables = tuple(v for v in inputs if v.name in names)
     check_units(forcings, variables, "forcings")
     data = select(forcings, names)
@@ -98,7 +115,27 @@ def find_forcings(
             data = data.isel({layout.time: 0}, drop=True)
     layout = Layout(layout.samples, layout.time if rows is not None else None, layout.space)
     order = [v.name for v in inputs]
-    return Forcings(variables, tuple(order.index(v.name) for v in variables), data, layout, rows, start)
+    return Forcings(variables, tuple(order.index(v.name) for v in variables), data, layout, rows, start, computed, times)
+
+
+def _sunlight(start: Start, step: Step, inputs: Sequence[Variable], order: Sequence[str]) -> tuple[tuple[int, Sunlight], ...]:
+    """Those of ``inputs`` that are sunlight as it can be computed, by their place in ``order``."""
+    if start.times is None or not isinstance(start.times[0], np.datetime64) or step.unit == "step":
+        return ()
+    found = []
+    for variable in (v for v in inputs if v.name not in start.state_names and is_sunlight(v)):
+        values = start.tensor([variable])[:, 0].reshape(-1, start.starts, *start.found.shape)[0]
+        light = recognise(values, np.asarray(start.times), start.found)
+        if light is not None:
+            found.append((order.index(variable.name), light))
+    return tuple(found)
+
+
+def _begins(start: Start, step: Step, steps: int) -> np.ndarray | None:
+    """Times at which steps begin, ``(start, step)``."""
+    assert start.times is not None
+    units = str(start.time_attrs.get("units", ""))
+    return np.stack([np.asarray(valid_times(begin, step, range(steps), start.axis, units)) for begin in start.times])
 
 
 def _periodic(start: Start) -> dict[str, bool]:

@@ -63,8 +63,9 @@ def forecast(
     and ``lead_time`` with a two-dimensional coordinate ``valid_time``. The initial state is not repeated.
 
     Inputs that are not outputs are held where they are constant, and taken from ``forcings`` at the time at which a step
-    begins where they are there. The state is float32 between steps, so that a forecast continued from disk is that of an
-    undisturbed run bit for bit, as long as the map itself repeats.
+    begins where they are there. Sunlight at the top of the atmosphere is computed (:mod:`anygrid.forecast.sunlight`) where the
+    start has dates, the data lie on a sphere, and its values there are the sun's. The state is float32 between steps, so that
+    a forecast continued from disk is that of an undisturbed run bit for bit, as long as the map itself repeats.
 
     Parameters
     ----------
@@ -229,8 +230,11 @@ def _stopped(text: str, done: xr.Dataset | None) -> ForecastError:
 def forecast_attributes(begin: Start, forced: Forcings, step: Step, inputs: tuple[Variable, ...], steps: int) -> dict[str, Any]:
     """Attributes that say how a forecast was made."""
     given = {v.name for v in forced.variables}
-    held = [v.name for v in inputs if v.name not in begin.state_names | given]
     attrs: dict[str, Any] = {"Conventions": "CF-1.11", "title": f"forecast of {', '.join(sorted(begin.state_names))}"}
+    computed = {inputs[channel].name: light for channel, light in forced.computed}
+    held = [v.name for v in inputs if v.name not in begin.state_names | given | set(computed)]
+    if computed:
+        attrs["computed_inputs"] = "; ".join(f"{name}: {light}" for name, light in computed.items())
     attrs |= {"forecast_steps": steps, "dt": f"{step.amount:g} {step.unit or begin.time_attrs.get('units', '')}".strip()}
     return attrs | ({"held_inputs": ", ".join(held)} if held else {}) | ({"forcings": ", ".join(sorted(given))} if given else {})
 

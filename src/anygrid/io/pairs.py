@@ -13,6 +13,7 @@ from torch import Tensor
 
 from anygrid.errors import DataError, UsageError
 from anygrid.fields import Layout, find_grid, find_layout, select, to_tensor, variables_of
+from anygrid.fields.missing import with_masks
 from anygrid.fields.variables import coordinate
 from anygrid.grid import Grid
 from anygrid.io.leads import Lead, find_lead
@@ -57,7 +58,8 @@ class Pairs:
     ------
     DataError
         For missing variables, no sample dimension, a single sample, NaN or infinite values (streamed data are checked as they
-        are read), a lead that does not exist, inputs and outputs on different grids.
+        are read; inputs that are no outputs may miss values at the same places at all times, and are filled there), a lead that
+        does not exist, inputs and outputs on different grids.
     GridError
         For coordinates that do not form a grid.
     """
@@ -82,6 +84,8 @@ class Pairs:
         data = _with_leading(select(ds, names), self.layout, inputs, outputs, lead)
         grid, notes = find_grid(ds, names, self.layout, periodic=periodic)
         self.grid: Grid = grid
+        given = with_masks(data, [v for v in self.inputs if v.name not in outputs], self.layout)
+        self.inputs = tuple({v.name: v for v in given}.get(v.name, v) for v in self.inputs)
         self.evolution = lead is not None
         self._lead = self._find_lead(data, lead)
         self.lead_steps: int = self._lead.steps if self._lead else 0
@@ -97,7 +101,7 @@ class Pairs:
             )
         limit = free_memory() // 4 if memory_limit is None else memory_limit
         self._in, self._out, where = self._open(data, limit)
-        self.notes: tuple[str, ...] = (*notes, *self._lead_notes(), where)
+        self.notes: tuple[str, ...] = (*notes, *self._lead_notes(), *_mask_notes(given), where)
 
     def __len__(self) -> int:
         return self.count(1)
@@ -246,6 +250,11 @@ class Pairs:
         steps = f"{self.lead_steps} step{'s' if self.lead_steps > 1 else ''} in time"
         gaps = sum(self._lead.gaps)
         return (f"lead {self.dt} = {steps}" + (f"; {gaps} gaps in time, which no pair crosses" if gaps else ""),)
+
+
+def _mask_notes(variables: Sequence[Variable]) -> tuple[str, ...]:
+    names = ", ".join(v.name for v in variables if v.masked)
+    return (f"{names}: missing at the same places at all times (land?), filled from around them",) if names else ()
 
 
 def _with_leading(data: xr.Dataset, layout: Layout, inputs: Sequence[str], outputs: Sequence[str], lead: int | str | None) -> xr.Dataset:

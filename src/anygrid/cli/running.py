@@ -17,6 +17,7 @@ from anygrid.cli.measuring import print_report
 from anygrid.cli.output import disk_errors
 from anygrid.cli.requests import FitRequest, ProblemRequest, open_run, read_request
 from anygrid.cli.talk import Talk, clock, processes
+from anygrid.cli.weather import run_weather
 from anygrid.errors import UsageError
 
 __all__ = ["run"]
@@ -57,6 +58,7 @@ def run(
     anygrid run my_equation.toml --physics --samples 20
     anygrid run my_equation.toml --samples 0
     anygrid run runs/darcy/run.toml --out again
+    anygrid run weather --budget 30m          # the budget of the whole job; needs the extra `weather`
     """
     said = ProblemRequest(
         problem=what.lower().replace("_", "-"),
@@ -96,6 +98,8 @@ def run(
         request, folder = said, out or Path("runs") / said.problem
     if isinstance(request, FitRequest):
         run_fit(request, folder, None, overwrite)
+    elif request.problem == "weather" and request.equation is None:
+        run_weather(request, folder, overwrite)
     elif processes() > 1:
         hint = "generate the data first, and start torchrun -m -- anygrid fit on them"
         raise UsageError("run under torchrun", "a run.toml of `anygrid fit`", "a whole job", hint)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anygrid.verification import Event, Verification
     from anygrid.verification.result import Calibrated
 
-__all__ = ["verify"]
+__all__ = ["show", "verify"]
 
 _EVENT = re.compile(r"^\s*(?P<name>.+?)\s*(?P<sign>[<>])\s*(?P<value>[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?P<unit>[A-Za-z%][^<>]*)?$")
 _SHOWN = {
@@ -104,7 +104,7 @@ def verify(
     if as_json:
         print(found.to_json())
     else:
-        _show(found)
+        show(found)
 
 
 def read_event(text: str) -> Event:
@@ -142,7 +142,7 @@ def _split(words: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name.strip() for word in words or () for name in word.split(",") if name.strip())
 
 
-def _show(found: Verification) -> None:
+def show(found: Verification) -> None:
     """A table for each variable: leads down, scores across, with the interval of the main ones."""
     from rich.console import Console
     from rich.table import Table

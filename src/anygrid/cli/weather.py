@@ -1,18 +1,23 @@
-"""`anygrid generate weather`: a long run of the numerical weather model."""
+"""`anygrid generate weather`, a long run of the numerical weather model, and `anygrid run weather`, from there to a verified ensemble."""
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from anygrid.cli import names
 from anygrid.cli.output import check_writable, disk_errors
+from anygrid.cli.requests import ProblemRequest, open_run
 from anygrid.cli.talk import Talk, clock
+from anygrid.cli.verifying import show
 from anygrid.errors import UsageError
 
-__all__ = ["generate_weather"]
+__all__ = ["generate_weather", "run_weather"]
 
 
 def generate_weather(
@@ -69,6 +74,46 @@ def generate_weather(
         make(problem, days, output, seed=seed, restart_days=restart_days, overwrite=overwrite, progress=tell)
     print(f"{days} days in {clock(seconds)}; `anygrid info {output}` shows what is in it", file=sys.stderr)
     print(output)
+
+
+def run_weather(request: ProblemRequest, folder: Path, overwrite: bool) -> None:
+    """Carry out `anygrid run weather`.
+
+    Raises
+    ------
+    UsageError
+        For options of other jobs, and what the job itself raises.
+    """
+    from anygrid.training import parse_duration
+    from anygrid.weather_pipeline import WeatherRecipe, WeatherWatcher
+    from anygrid.weather_pipeline import run_weather as carry_out
+
+    free = ("problem", "budget", "seed", "operator", "width", "modes", "depth")
+    plain = ProblemRequest(request.problem)
+    other = [f.name for f in dataclasses.fields(request) if f.name not in free and getattr(request, f.name) != getattr(plain, f.name)]
+    if other:
+        option = "--samples" if other[0] == "n" else "--set" if other[0] == "settings" else f"--{other[0].replace('_', '-')}"
+        hint = "for other sizes use `anygrid generate weather`, `fit`, `forecast` and `verify`: docs/your-own-weather-model.md"
+        raise UsageError("run weather", "--budget, --seed, --operator, --width, --modes, --depth, --out", option, hint)
+    build = names.operator_named(request.operator, width=request.width, modes=request.modes, depth=request.depth)
+    recipe = WeatherRecipe(seed=request.seed or 0)
+    if request.budget is not None:
+        recipe = dataclasses.replace(recipe, budget=parse_duration(request.budget, "--budget"))
+    if open_run(folder, request, overwrite):
+        print(f"continuing the run in {folder}", file=sys.stderr)
+    talk = Talk(log=folder / "log.txt")
+    before: list[int] = []
+
+    def simulated(done: int, total: int, seconds: float) -> None:
+        before.append(done)
+        talk.simulated(done, total, seconds, before[0])
+
+    with talk.work(), disk_errors(folder):
+        command = f"anygrid run {os.path.relpath(folder / 'run.toml')}"
+        found = carry_out(recipe, folder, WeatherWatcher(simulated, talk.trained, talk.say), operator=build, command=command)
+        talk.say(f"the whole run took {clock(talk.seconds)}")
+    show(found)
+    print(f"report: {folder / 'report.html'}; numbers: {folder / 'metrics.json'}; surrogate: {folder / 'surrogate.anygrid'}")
 
 
 def _names(variables: str | None) -> tuple[str, ...]:

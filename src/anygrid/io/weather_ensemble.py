@@ -8,14 +8,22 @@ import xarray as xr
 from anygrid.errors import UsageError
 from anygrid.fields import grid_coordinates
 from anygrid.problems.speedy import GRID, Speedy, perturbed
-from anygrid.problems.speedy_engine import SpeedyState, shared_engine
+from anygrid.problems.speedy_engine import Engine, SpeedyState, shared_engine
 from anygrid.problems.speedy_fields import FORCINGS, STATIC, diagnose, variable
 
 __all__ = ["run_ensemble"]
 
 
 def run_ensemble(
-    problem: Speedy, state: SpeedyState, members: int, days: int, *, amplitude: float = 0.01, seed: int = 0, control: bool = False
+    problem: Speedy,
+    state: SpeedyState,
+    members: int,
+    days: int,
+    *,
+    amplitude: float = 0.01,
+    seed: int = 0,
+    control: bool = False,
+    engine: Engine | None = None,
 ) -> xr.Dataset:
     """Forecasts of the model from perturbed states: ``problem.variables`` as ``(member, time, lat, lon)``, every ``problem.dt``.
 
@@ -29,6 +37,8 @@ def run_ensemble(
         Relative size of the noise in vorticity and temperature, see :func:`anygrid.problems.speedy.perturbed`.
     control
         Whether member 0 is the state itself, without noise.
+    engine
+        Process of the model with steps of ``problem.unit``; by default the one that this process shares.
 
     Raises
     ------
@@ -43,7 +53,7 @@ def run_ensemble(
     if days * 86400 % problem.dt:
         raise UsageError("run_ensemble", f"whole steps of {problem.dt:g} s", f"{days} days", "take a dt that divides a day")
     names = [name for name in problem.variables if name not in (*FORCINGS, *STATIC)]
-    engine, each = shared_engine(problem.unit), round(problem.dt) // problem.unit
+    engine, each = engine or shared_engine(problem.unit), round(problem.dt) // problem.unit
     steps = round(days * 86400 / problem.dt)
     values = np.empty((members, steps + 1, len(names), *GRID.shape), dtype=np.float32)
     for k in range(members):

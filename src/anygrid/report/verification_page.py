@@ -28,13 +28,14 @@ _COLUMNS = (
 )
 
 
-def verification_page(result: Verification, command: str = "") -> str:
-    """HTML of a verification; ``command`` is the command line that repeats it."""
+def verification_page(result: Verification, command: str = "", facts: Sequence[str] = ()) -> str:
+    """HTML of a verification; ``command`` is the command line that repeats it, ``facts`` sentences on what the forecast cost."""
     title = f"Verification of {Path(result.forecast).name}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{escape(_subtitle(result))}</p>',
         _list([*result.notes], "verdict"),
+        _section("What it cost", _list(facts)),
         _section("Against the reference", _figure(charts.scorecard_figure(result), _card_caption(result))),
         _section("Scores by lead", "".join(_scores(result, k, v) for k, v in enumerate(result.variables))),
         _section("Maps", _figure(map_figure(result.maps), _map_caption(result))),

@@ -43,6 +43,18 @@ def test_shift_is_a_translation_by_whole_points_that_reaches_all_of_them() -> No
     assert {tuple(g.flatten().tolist()) for g in _draws(f, Shift("x"), grid)} == wanted
 
 
+def test_a_sphere_turns_about_its_axis() -> None:
+    sphere = Sphere.equiangular(4, 8)
+    check_symmetries([Shift("lon")], sphere)
+    field = torch.arange(32.0).reshape(1, 1, 4, 8)
+    turned = {
+        tuple(apply_symmetries([field], [Shift("lon")], sphere, torch.Generator().manual_seed(k))[0].ravel().tolist()) for k in range(80)
+    }
+    assert turned == {tuple(field.roll(k, 3).ravel().tolist()) for k in range(8)}
+    with pytest.raises(UsageError, match="periodic axis"):
+        check_symmetries([Shift("lat")], sphere)
+
+
 def test_transpose_exchanges_the_coordinates() -> None:
     x, y = SQUARE.points().unbind(-1)
     f, swapped = (x + 2 * y)[None, None], (y + 2 * x)[None, None]
@@ -66,7 +78,7 @@ def test_all_fields_get_the_same_transformation(seed: int) -> None:
         (Shift("x"), SQUARE, "the bounded axis 'x'"),
         (Transpose("x", "y"), Box.uniform({"x": Bounded(0, 1), "y": Bounded(0, 2)}, 9), "equal extent"),
         (Flip("x"), Box((Axis("x", Bounded(0, 1), 3, "nodes", (0.0, 0.3, 1.0)),)), "evenly spaced"),
-        (Flip("lat"), Sphere.equiangular(4, 8), "data on a Box"),
+        (Flip("lat"), Sphere.equiangular(4, 8), "shifts of longitude"),
     ],
 )
 def test_symmetries_that_the_points_do_not_have(symmetry: Symmetry, grid: Box, says: str) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from anygrid.errors import UsageError
-from anygrid.grid import Box, Grid
+from anygrid.grid import Box, Grid, Sphere
 
 __all__ = ["Flip", "Shift", "Symmetry", "Transpose", "apply_symmetries", "check_symmetries"]
 
@@ -50,12 +50,15 @@ def check_symmetries(symmetries: Sequence[Symmetry], grid: Grid) -> None:
     Raises
     ------
     UsageError
-        For a grid that is no Box, an unknown axis, an uneven one, a shift along a bounded axis, a transpose of unequal axes.
+        For scattered points, anything but a shift of longitude on a sphere (mirrors turn winds around), an unknown axis, an uneven one, a
+        shift along a bounded axis, a transpose of unequal axes.
     """
     if not symmetries:
         return
-    if not isinstance(grid, Box):
-        raise UsageError("augment", "data on a Box", type(grid).__name__, "train without augmentation")
+    if not isinstance(grid, Box | Sphere):
+        raise UsageError("augment", "data on a Box or a Sphere", type(grid).__name__, "train without augmentation")
+    if isinstance(grid, Sphere) and not all(isinstance(s, Shift) for s in symmetries):
+        raise UsageError("augment", "shifts of longitude on a sphere", "a flip or a transpose", "leave it out: it would turn winds around")
     axes = {axis.name: axis for axis in grid.axes}
     for symmetry in symmetries:
         names = (symmetry.first, symmetry.second) if isinstance(symmetry, Transpose) else (symmetry.axis,)
@@ -73,7 +76,7 @@ def check_symmetries(symmetries: Sequence[Symmetry], grid: Grid) -> None:
 def apply_symmetries(fields: Sequence[Tensor], symmetries: Sequence[Symmetry], grid: Grid, generator: torch.Generator) -> list[Tensor]:
     """Apply one random draw of every symmetry to all ``fields``, whose last dimensions are the space of ``grid``."""
     out = list(fields)
-    if not isinstance(grid, Box):
+    if not isinstance(grid, Box | Sphere):
         return out
     axes = {axis.name: (k - grid.ndim, axis) for k, axis in enumerate(grid.axes)}
     for symmetry in symmetries:

@@ -1,0 +1,244 @@
+"""Skill of learned global forecasts on a year that training never saw, beside the numerical model they learned from.
+
+    D=benchmarks/accuracy/weather/skill.py
+    python $D train deterministic --steps 4000 --out data/weather      # about an hour of a core each
+    python $D train random --steps 2500 --out data/weather
+    python $D forecast deterministic --out data/weather
+    python $D forecast random --members 30 --out data/weather
+    python $D reference --members 8 --out data/weather                 # half an hour of a core
+    python $D score --out data/weather                                 # writes skill.json
+    python $D free deterministic --years 10 --out data/weather         # writes free_run.json
+
+Data: data/speedy_train.zarr (four years from 2000 on, seed 0) and data/speedy_test.zarr (2010, seed 1; another run of the model, looked
+at by forecasts and scores alone), both by `anygrid generate weather`. Validation is the last twentieth of the training years. Settings were
+chosen by held-out errors of short trainings (study.json), none by the test year.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from anygrid.forecast import Keep, ensemble
+from anygrid.io.weather_ensemble import run_ensemble
+from anygrid.io.weather_store import restart_from
+from anygrid.operators import default_operator
+from anygrid.problems.speedy import GRID, Speedy
+from anygrid.surrogate import read_surrogate
+from anygrid.training import fit
+from anygrid.verification import verify
+from anygrid.weather_pipeline import FORCING, STATE, joined
+
+HERE = Path(__file__).parent
+JUDGED = ("z500", "t850", "t500", "t2m", "u850", "u250", "msl")
+DAYS, EVERY = 10, 10  # length of a forecast; days between starts
+SHOWN = (1, 3, 5, 10)
+
+
+def starts(test: xr.Dataset, every: int = EVERY) -> np.ndarray:
+    days = len(test.time) // 4
+    return test.time.values[0] + np.arange(0, days - DAYS, every) * np.timedelta64(1, "D")
+
+
+def train(kind: str, steps: int, folder: Path, data: Path) -> None:
+    ds = xr.open_zarr(data / "speedy_train.zarr")[[*STATE, *FORCING]]
+    begin, last = time.process_time(), [0.0]
+
+    def tell(progress: Any) -> None:
+        if progress.message or time.monotonic() - last[0] > 60:
+            last[0] = time.monotonic()
+            print(progress.message or f"step {progress.step} loss {progress.loss:.5f} validation {progress.validation:.5f}", flush=True)
+
+    model = fit(
+        ds,
+        (*STATE, *FORCING),
+        STATE,
+        lead="24h",
+        steps=steps,
+        noise=4 if kind == "random" else 0,
+        validation=0.05,
+        # All waves that the coarse grid of the blocks carries: weather is not as smooth as the problems that the default was sized for.
+        operator=lambda i, o, g: default_operator(i, o, g, modes=47),
+        optimizer="soap",
+        gradient=0.1,
+        run=folder / f"{kind}.run",
+        listener=tell,
+    )
+    model.record["processor_seconds"] = time.process_time() - begin
+    model.save(folder / f"{kind}.anygrid")
+
+
+def make_forecast(kind: str, members: int, folder: Path, data: Path) -> None:
+    model, test = read_surrogate(folder / f"{kind}.anygrid"), xr.open_zarr(data / "speedy_test.zarr")
+    ensemble(
+        model.draw if model.noise else model,
+        test[[*STATE, *FORCING]].sel(time=starts(test)),
+        DAYS,
+        members if model.noise else None,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        stochastic=bool(model.noise),
+        keep=Keep(members=range(members if model.noise else 0)),
+        dt=model.dt,
+        domain=model.grid,
+        start="each",
+        forcings=test[["toa_radiation", "sst"]],
+        out=folder / f"{kind}.zarr",
+        workers=0,
+    )
+
+
+def reference(members: int, amplitude: float, every: int, folder: Path, data: Path) -> None:
+    """The model's own ensemble from the states of the run: exact but for the perturbation."""
+    test, place = xr.open_zarr(data / "speedy_test.zarr"), folder / f"reference_{amplitude:g}"
+    place.mkdir(parents=True, exist_ok=True)
+    problem = Speedy(86400.0, variables=JUDGED)
+    for at in starts(test, every):
+        path = place / f"{np.datetime_as_string(at, 'D')}.nc"
+        if not path.exists():
+            found = run_ensemble(
+                problem, restart_from(data / "speedy_test.zarr", np.datetime_as_string(at, "s")), members, DAYS, amplitude=amplitude
+            )
+            found.to_netcdf(path.with_suffix(".partial"))
+            path.with_suffix(".partial").rename(path)
+
+
+def score(folder: Path, data: Path) -> None:
+    test, past = xr.open_zarr(data / "speedy_test.zarr")[list(JUDGED)], xr.open_zarr(data / "speedy_train.zarr")[list(JUDGED)]
+    table: dict[str, Any] = {}
+    costs: dict[str, Any] = {}
+    for kind in ("deterministic", "random"):
+        model = read_surrogate(folder / f"{kind}.anygrid")
+        keys = ("steps", "samples", "validation_error", "processor_seconds")
+        costs[kind] = {k: model.record.get(k) for k in keys} | {"operator": model.operator.arguments}
+        table[kind] = _scores(xr.open_zarr(folder / f"{kind}.zarr"), test, past)
+    members = xr.open_zarr(folder / "random.zarr")
+    table["one member"] = _scores(members[list(JUDGED)].isel(member=0, drop=True), test, past)
+    for place in sorted(folder.glob("reference_*")):
+        parts = joined([xr.open_dataset(path) for path in sorted(place.glob("*.nc"))])
+        table[f"SPEEDY perturbed by {place.name.removeprefix('reference_')}"] = _scores(parts, test, past)
+        same = members[list(JUDGED)].sel(init_time=parts.init_time.values)
+        table[f"random on the starts of {place.name}"] = _scores(same, test, past)
+    result = {
+        "command": "see benchmarks/accuracy/weather/skill.py",
+        "test": f"{len(starts(test))} starts of {DAYS} days in 2010, every {EVERY} days; {members.sizes['member']} members",
+        "costs": costs,
+        "scores": table,
+        "versions": {name: version(name) for name in ("anygrid", "torch", "jcm", "numpy")},
+    }
+    (HERE / "skill.json").write_text(json.dumps(result, indent=1))
+
+
+def _scores(found: xr.Dataset, test: xr.Dataset, past: xr.Dataset) -> dict[str, Any]:
+    names = ("rmse", "persistence rmse", "climatology rmse", "anomaly correlation", "activity ratio", "crps", "climatology crps")
+    names = (*names, "spread-skill ratio")
+    result = verify(found, test, climatology=past, variables=[n for n in JUDGED if n in found], draws=200)
+    out: dict[str, Any] = {}
+    for v in result.variables:
+        rows: dict[str, Any] = {}
+        for name in names:
+            curve = v.curve(name)
+            if curve is not None:
+                days = {round(lead): k for k, lead in enumerate(np.asarray(result.leads) / (24 if result.lead_units[0] == "h" else 1))}
+                rows[name] = {str(d): [_short(x[days[d]]) for x in (curve.value, curve.low, curve.high)] for d in range(1, DAYS + 1)}
+        rows["rank p"] = {f"{r.lead:g}": None if r.p_value is None else _short(r.p_value) for r in v.ranks}
+        rows["power over truth, degrees 1-5, 6-15, 16-30"] = {
+            f"{s.lead:g}": [_short(np.sum(s.forecast[a:b]) / np.sum(s.truth[a:b])) for a, b in ((1, 6), (6, 16), (16, 31))]
+            for s in v.spectra
+        }
+        out[f"{v.name} ({v.units})"] = rows
+    return out
+
+
+def _short(x: float) -> float:
+    return float(f"{x:.4g}")
+
+
+def _rms(x: np.ndarray) -> float:
+    return float(np.sqrt((GRID.mean_weights().numpy() * x**2).sum((-1, -2))))
+
+
+def free(kind: str, years: int, folder: Path, data: Path) -> None:
+    """Years without data but sunlight and the sea of the date: means of each year beside those of the model's own years."""
+    model, test = read_surrogate(folder / f"{kind}.anygrid"), xr.open_zarr(data / "speedy_test.zarr")
+    train_set = xr.open_zarr(data / "speedy_train.zarr")
+    days = 365 * years
+    generator = torch.Generator().manual_seed(0)
+    names, inputs = [v.name for v in model.outputs], [v.name for v in model.inputs]
+    first = test[[*STATE, *FORCING]].isel(time=0).load()
+    a = torch.tensor(np.stack([first[n].values for n in inputs]), dtype=torch.float32)[None]
+    channels = [inputs.index(n) for n in names]
+    # The boundary data of the year that was stored, again and again (2010 has no leap day).
+    known = [inputs.index(n) for n in FORCING[:2]]
+    forced = torch.tensor(np.stack([test[n].isel(time=slice(0, 4 * 365, 4)).values for n in FORCING[:2]], 1), dtype=torch.float32)
+    weights = GRID.mean_weights()
+    w = weights.numpy()
+    sums = torch.zeros(years, len(names), *GRID.shape, dtype=torch.float64)
+    squares, series = torch.zeros_like(sums), np.zeros((days, len(names)))
+    began = time.process_time()
+    for day in range(days):
+        a[:, known] = forced[day % 365]
+        with torch.no_grad():
+            u = model.draw(a, GRID, members=1, generator=generator)[0] if model.noise else model(a, GRID)
+        a[:, channels] = u
+        if not bool(torch.isfinite(u).all()):
+            raise SystemExit(f"not finite after {day} days")
+        sums[day // 365] += u[0].double()
+        squares[day // 365] += u[0].double().square()
+        series[day] = (u[0].double() * weights).sum((-1, -2))
+    cost = time.process_time() - began
+    found: dict[str, Any] = {}
+    for k, name in enumerate(names):
+        years_of = [train_set[name].sel(time=str(y)).isel(time=slice(0, None, 4)).values.astype(float) for y in (2000, 2001, 2002, 2003)]
+        truth_mean = np.stack([y.mean(0) for y in years_of])
+        mean = (sums[:, k] / 365).numpy()
+        between = [_rms(truth_mean[i] - truth_mean[j]) for i in range(4) for j in range(i)]
+        truth_std = np.sqrt(np.mean([y.var(0) for y in years_of], 0))
+        std = np.sqrt(np.maximum((squares[:, k] / 365).numpy() - mean**2, 0).mean(0))
+        found[name] = {
+            "rms difference of a year's mean from the model's four-year mean": [_short(_rms(m - truth_mean.mean(0))) for m in mean],
+            "rms difference of two years of the model": [_short(min(between)), _short(max(between))],
+            "global mean of each year": [_short(float((w * m).sum())) for m in mean],
+            "global mean of each year of the model": [_short(float((w * m).sum())) for m in truth_mean],
+            "daily standard deviation over the model's": _short(float((w * std).sum() / (w * truth_std).sum())),
+            "largest step of a daily global mean": _short(float(np.abs(np.diff(series[:, k])).max())),
+        }
+    path = HERE / "free_run.json"
+    whole = json.loads(path.read_text()) if path.exists() else {}
+    whole[kind] = {"years": years, "processor_seconds": round(cost, 1), "variables": found}
+    path.write_text(json.dumps(whole, indent=1))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("stage", choices=("train", "forecast", "reference", "score", "free"))
+    parser.add_argument("kind", nargs="?", choices=("deterministic", "random"))
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--members", type=int, default=30)
+    parser.add_argument("--amplitude", type=float, default=0.05)
+    parser.add_argument("--every", type=int, default=30, help="days between starts of the reference")
+    parser.add_argument("--years", type=int, default=10)
+    parser.add_argument("--out", type=Path, default=Path("data/weather"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if given.stage == "train":
+        train(given.kind, given.steps, given.out, given.data)
+    elif given.stage == "forecast":
+        make_forecast(given.kind, given.members, given.out, given.data)
+    elif given.stage == "reference":
+        reference(given.members, given.amplitude, given.every, given.out, given.data)
+    elif given.stage == "score":
+        score(given.out, given.data)
+    else:
+        free(given.kind, given.years, given.out, given.data)

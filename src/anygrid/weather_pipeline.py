@@ -1,6 +1,6 @@
 """The main job for weather: a numerical model runs, a random operator learns from it, forecasts are verified beside the model's own.
 
-``run_1.zarr, run_2.zarr`` (two independent runs of the model), ``surrogate.anygrid`` (with the training's checkpoint and log),
+``run_1.zarr, run_2.zarr`` (two independent runs of the model), ``training`` (checkpoint and log), ``surrogate.anygrid``,
 ``forecast.zarr`` (the surrogate's ensembles), ``reference`` (the model's), ``metrics.json`` and ``report.html`` appear in that order in one
 folder. What is there is not made again, so a job that was killed goes on where it stopped.
 
@@ -21,11 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch import nn
 
 from anygrid.errors import UsageError
 from anygrid.forecast import Keep, ensemble
+from anygrid.grid import Grid
 from anygrid.io.weather_ensemble import run_ensemble
 from anygrid.io.weather_store import generate_weather, restart_from
+from anygrid.operators import default_operator
 from anygrid.problems.speedy import Speedy
 from anygrid.problems.speedy_engine import Engine
 from anygrid.report.verification_page import verification_page
@@ -208,18 +211,27 @@ def _trained(
     if saved.exists():
         watcher.say(f"{saved} is there already")
         return read_surrogate(saved)
-    return fit(
+    surrogate = fit(
         [ds[[*STATE, *FORCING]] for ds in data],
         (*STATE, *FORCING),
         STATE,
         lead=recipe.lead,
         budget=plan.training,
         noise=recipe.noise,
-        operator=operator,
+        operator=operator or _operator,
+        optimizer="soap",
+        gradient=0.1,
         seed=recipe.seed,
-        run=folder,
+        run=folder / "training",
         listener=watcher.trained,
     )
+    surrogate.save(saved)
+    return surrogate
+
+
+def _operator(inputs: int, outputs: int, grid: Grid) -> nn.Module:
+    """The default operator with all waves that the coarse grid of its blocks carries: with the usual 17 it learns less in a step."""
+    return default_operator(inputs, outputs, grid, modes=47)
 
 
 def _forecast(

@@ -1,8 +1,8 @@
 """Skill of learned global forecasts on a year that training never saw, beside the numerical model they learned from.
 
     D=benchmarks/accuracy/weather/skill.py
-    python $D train deterministic --steps 4000 --out data/weather      # about an hour of a core each
-    python $D train random --steps 2500 --out data/weather
+    python $D train deterministic --steps 3400 --out data/weather      # about an hour of a core each
+    python $D train random --steps 1700 --out data/weather
     python $D forecast deterministic --out data/weather
     python $D forecast random --members 30 --out data/weather
     python $D reference --members 8 --out data/weather                 # half an hour of a core

@@ -10,8 +10,8 @@
     python $D free deterministic --years 10 --out data/weather         # writes free_run.json
 
 Data: data/speedy_train.zarr (four years from 2000 on, seed 0) and data/speedy_test.zarr (2010, seed 1; another run of the model, looked
-at by forecasts and scores alone), both by `anygrid generate weather`. Validation is the last twentieth of the training years. Settings were
-chosen by held-out errors of short trainings (study.json), none by the test year.
+at by forecasts and scores), both by `anygrid generate weather`. Validation is the last twentieth of the training years, and settings
+were chosen by such held-out errors of short trainings.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/speed/weather/members.py data/weather/random.anygrid data/speedy_test.zarr      # writes members.json
 
-Two processes of one thread each. The days of the numerical model are run between the ensembles, in turn, on the same machine; compare ratios.
+Two processes of one thread each. Days of the numerical model and of the surrogate take turns on the same machine; compare ratios.
 Memory is the largest sum over the program and its workers, sampled twice a second (the resident set; shared pages count in each).
 """
 

@@ -134,7 +134,7 @@ def fit(
         a training with five such steps in a hundred stays there.
     unroll
         Leads rolled out, and differentiated through, in each step of the last quarter of the budget (evolution only;
-        default 3), so that roll-outs stay stable; 1 never unrolls.
+        default 3), so that roll-outs stay stable; 1 never unrolls. More than four are computed twice, in the memory of one.
     increment
         Whether to predict what the output adds to the input of the same name. Default: for an evolution whose increments vary
         less than its states (they do not when most of the input is forgotten within the lead).

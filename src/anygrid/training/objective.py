@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from anygrid.grid import Grid
 from anygrid.surrogate import Surrogate
@@ -43,17 +44,23 @@ def rollout_loss(
 
     Each prediction becomes the next input; inputs that are not predicted (forcings) come from the data. A random surrogate rolls out some
     draws, each with its own noise, and the loss is their score; the noise follows from torch's own generator, which a step seeds.
+
+    Beyond :attr:`~anygrid.training.settings.Defaults.stored_leads` leads what is inside an application is computed again on the way back
+    instead of kept (Griewank and Walther 2000, algorithm 799, at its simplest): one more application a lead, the same gradient, and memory
+    for one application and a state a lead.
     """
     members = DEFAULTS.members if model.noise else 1
     generator = torch.Generator().manual_seed(int(torch.randint(1 << 62, ()))) if model.noise else None
     copies = (members, *(1,) * (a.ndim - 2))
     state, total = a[:, 0].repeat(copies) if model.noise else a[:, 0], torch.zeros((), device=a.device)
+    again = a.shape[1] > DEFAULTS.stored_leads
     for lead in range(a.shape[1]):
+        # Noise is drawn here, so that what is computed again is the same.
+        rows = state if generator is None else torch.cat([state, model.noise.draw(len(state), grid, generator).to(state)], 1)
+        prediction = (checkpoint(model, rows, grid, use_reentrant=False) if again else model(rows, grid)).float()
         if generator is None:
-            prediction = model(state, grid).float()
             total = total + loss(prediction, u[:, lead], grid)
         else:
-            prediction = model.draw(state, grid, members=1, generator=generator)[0].float()
             total = total + loss.crps(prediction.unflatten(0, (members, len(a))), u[:, lead], grid, DEFAULTS.alpha).mean()
         if lead + 1 < a.shape[1]:
             following = a[:, lead + 1]

@@ -43,6 +43,7 @@ class Defaults:
     alpha: float = 0.99
     unroll: int = 3
     unroll_fraction: float = 0.25
+    stored_leads: int = 4  # a longer roll-out computes its applications twice rather than keep them
 
 
 DEFAULTS = Defaults()

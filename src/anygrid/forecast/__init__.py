@@ -1,5 +1,6 @@
 """Forecasts: an evolution map applied again and again, with valid times, forcings, and a store that can be resumed."""
 
+from anygrid.forecast.breed import breed
 from anygrid.forecast.ensemble import ensemble
 from anygrid.forecast.hybrid import Hybrid, Tally, calibrate, estimated_error, own_data
 from anygrid.forecast.parareal import Parareal, parareal
@@ -15,6 +16,7 @@ __all__ = [
     "Parareal",
     "Perturbation",
     "Tally",
+    "breed",
     "calibrate",
     "ensemble",
     "estimated_error",

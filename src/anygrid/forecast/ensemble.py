@@ -258,7 +258,8 @@ def _states(
     data = initial.isel({member_dim: slice(0, members)})
     values = data[member_dim].values
     # Under a name that is known to count samples, whatever it is called in the file.
-    data = data.drop_vars(member_dim, errors="ignore").rename_dims({member_dim: "member"})
+    data = data.drop_vars(member_dim, errors="ignore")
+    data = data if member_dim == "member" else data.rename_dims({member_dim: "member"})
     whole = find_start(data, inputs, outputs, held, domain, start)
     if "member" not in whole.data.dims:
         raise DataError("ensemble member_dim", f"a state that depends on {member_dim}", "one that does not", "leave member_dim out")

@@ -31,10 +31,8 @@ _DATA, _LENGTH, _MODEL, _ROLES = "Data", "Length of the training", "Operator and
 
 def fit(
     path: Annotated[list[str], typer.Argument(help="Files, folders or quoted globs: NetCDF, Zarr, HDF5, GRIB, .mat, .npz, .pt.")],
-    inputs: Annotated[list[str] | None, typer.Option("--inputs", "-i", help="Input variables: z500 t850 t2m, or t@level=500.")] = None,
-    outputs: Annotated[
-        list[str] | None, typer.Option("--outputs", "-u", help="Output variables; default, with --lead: the inputs.")
-    ] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--inputs", "-i", help="Inputs: z500 t850 t2m, or t@level=500.")] = None,
+    outputs: Annotated[list[str] | None, typer.Option("--outputs", "-u", help="Outputs; default, with --lead: the inputs.")] = None,
     forcing: Annotated[
         list[str] | None, typer.Option(help="Inputs that are known ahead and not predicted: toa_radiation orography land_sea_mask.")
     ] = None,

@@ -33,9 +33,9 @@ def select(ds: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
     """Data set of just the named variables, in the order named; ``NAME@DIM=VALUE`` picks one entry of a dimension.
 
     ``select(ds, ["t@level=500", "t@level=850"])`` holds two variables with exactly those names and no ``level``, so that
-    levels can serve as channels. A name that is not there is looked for by what it means, so that ``z500`` finds
-    ``geopotential@level=500`` (:func:`anygrid.fields.names.other_name`). Several dimensions are separated by commas: ``u@level=500,number=0``. On a dimension
-    without coordinates VALUE is an index. Nothing is read or copied.
+    levels can serve as channels. Several dimensions are separated by commas: ``u@level=500,number=0``. On a dimension
+    without coordinates VALUE is an index. A name that is not there is looked for by what it means, so that ``z500`` finds
+    ``geopotential@level=500`` (:func:`anygrid.fields.names.other_name`). Nothing is read or copied.
 
     Raises
     ------

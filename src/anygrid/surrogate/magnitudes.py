@@ -76,7 +76,6 @@ def _compare(surrogate: Surrogate, name: str, array: xr.DataArray, where: str, s
     if said:
         got = f"{stated} and a mean of {middle:.4g}: {said}"
         hint = f"state the right units: ds[{name!r}].attrs['units']; they are then converted"
-        raise DataError(
-            f"{where}: variable {name!r}", f"values like those of the training (mean {mean:.4g}, deviation {std:.3g})", got, hint
-        )
+        wanted = f"values like those of the training (mean {mean:.4g}, deviation {std:.3g})"
+        raise DataError(f"{where}: variable {name!r}", wanted, got, hint)
     return False

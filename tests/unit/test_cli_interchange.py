@@ -194,20 +194,9 @@ def test_calendars_without_leap_days(tmp_path, capsys):
     ds = weather(12).isel(time=slice(0, 12))
     times = xr.date_range("2004-02-27", periods=12, freq="6h", calendar="noleap", use_cftime=True)
     ds.assign_coords(time=times).to_netcdf(tmp_path / "noleap.nc", engine="h5netcdf")
-    words = [
-        "fit",
-        tmp_path / "noleap.nc",
-        "--inputs",
-        "t2m",
-        "--lead",
-        "6h",
-        *SMALL,
-        "--out",
-        tmp_path / "n.anygrid",
-        "--run",
-        tmp_path / "r",
-    ]
-    code, _, err = call(capsys, "fit", tmp_path / "noleap.nc", *words)
+    rest = ("--inputs", "t2m", "--lead", "6h", *SMALL)
+    words = ["fit", tmp_path / "noleap.nc", *rest, "--out", tmp_path / "n.anygrid", "--run", tmp_path / "r"]
+    code, _, err = call(capsys, *words)
     assert code == 0, err
     assert "gaps" not in err
     out = tmp_path / "f.zarr"
@@ -220,19 +209,7 @@ def test_calendars_without_leap_days(tmp_path, capsys):
     # On a standard calendar the same file lacks 29 February: a gap, and it is said.
     real = pd.DatetimeIndex([t for t in pd.date_range("2004-02-27", periods=16, freq="6h") if (t.month, t.day) != (2, 29)])
     ds.assign_coords(time=real).to_netcdf(tmp_path / "gap.nc", engine="h5netcdf")
-    words = [
-        "fit",
-        tmp_path / "gap.nc",
-        "--inputs",
-        "t2m",
-        "--lead",
-        "6h",
-        *SMALL,
-        "--out",
-        tmp_path / "g.anygrid",
-        "--run",
-        tmp_path / "s",
-    ]
+    words = ["fit", tmp_path / "gap.nc", *rest, "--out", tmp_path / "g.anygrid", "--run", tmp_path / "s"]
     code, _, err = call(capsys, *words)
     assert code == 0, err
     assert "1 gaps in time, which no pair crosses" in err

@@ -97,7 +97,7 @@ def test_the_iterator_begins_with_the_input_and_goes_on(model, data):
 def test_batches_and_times_are_rows(model, data):
     states = [_state(model, data, k) for k in (1, 2, 5, 7)]
     x = torch.cat([s for s, _ in states]).reshape(2, 2, 1, 5, 12, 24)
-    coords = states[0][1]
+    coords = states[0][1].copy()
     coords["batch"], coords["time"] = np.arange(2), data.time.values[:2]
     y, _ = model(x, coords)
     for k, (s, c) in enumerate(states):

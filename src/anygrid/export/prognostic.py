@@ -35,6 +35,8 @@ __all__ = ["Coords", "Prognostic", "lexicon_name"]
 Coords = OrderedDict[str, NDArray]
 """Coordinates of a tensor, one array a dimension, in order."""
 
+State = Float[Tensor, "*free variable lat lon"]
+
 _LEXICON = {"u10": "u10m", "v10": "v10m", "u100": "u100m", "v100": "v100m", "land_sea_mask": "lsm"}  # short name: theirs, where another
 _ORDER = ("batch", "time", "lead_time", "variable", "lat", "lon")
 
@@ -127,9 +129,7 @@ class Prognostic(nn.Module):
         return OrderedDict({**input_coords, "lead_time": np.asarray(input_coords["lead_time"]) + self.step})
 
     @torch.inference_mode()
-    def __call__(
-        self, x: Float[Tensor, "*lead variable lat lon"], coords: Coords
-    ) -> tuple[Float[Tensor, "*lead variable lat lon"], Coords]:
+    def __call__(self, x: State, coords: Coords) -> tuple[State, Coords]:
         """One step.
 
         Raises
@@ -153,9 +153,7 @@ class Prognostic(nn.Module):
         new[:, kept] = rows[:, kept]
         return new.reshape(x.shape), after
 
-    def create_iterator(
-        self, x: Float[Tensor, "*lead variable lat lon"], coords: Coords
-    ) -> Iterator[tuple[Float[Tensor, "*lead variable lat lon"], Coords]]:
+    def create_iterator(self, x: State, coords: Coords) -> Iterator[tuple[State, Coords]]:
         """The input itself, then one step after another without end."""
         self.output_coords(coords)
         yield x, coords.copy()

@@ -116,8 +116,8 @@ def test_refusals() -> None:
     surrogate, ds = _double(CIRCLE), heat(2, 32)
     with pytest.raises(DataError, match=r"no such name.*\nhint: did you mean 'U'"):
         surrogate.predict(ds.rename(u="U"))
-    with pytest.raises(DataError, match=r"units 'K', got 'degC'.*\nhint: .*273\.15"):
-        surrogate.predict(ds.assign(u=ds.u.assign_attrs(units="degC")))
+    with pytest.raises(DataError, match="units 'K', got 'm'"):
+        surrogate.predict(ds.assign(u=ds.u.assign_attrs(units="m")))
     bad = ds.copy(deep=True)
     bad.u.values[1, 0, 3] = np.nan
     with pytest.raises(DataError, match="1 of 128 that are not"):

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from anygrid.cli import exporting, fitting, measuring, running, solving, tracking, using, verifying, weather
 from anygrid.cli.talk import speaks
+from anygrid.cli.words import gathered
 from anygrid.errors import AnygridError, did_you_mean
 
 __all__ = ["app", "main"]
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(words: list[str]) -> int:
     debug = "--debug" in words
-    words = [w for w in words if w != "--debug"] or ["--help"]
+    words = gathered([w for w in words if w != "--debug"]) or ["--help"]
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.showwarning = _warn

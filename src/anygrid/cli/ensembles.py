@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anygrid.errors import DataError, UsageError, did_you_mean
+from anygrid.fields.names import quantity_of
+from anygrid.fields.units import find_unit, zero_point
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from anygrid.fields import Variable
     from anygrid.forecast import Keep, Perturbation
     from anygrid.io.cluster import Cluster
     from anygrid.surrogate import Surrogate
@@ -21,11 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "carry_out", "hands", "kept"]
 
 _PLAIN = {"mean": "mean", "std": "std", "min": "minimum", "max": "maximum"}
-_WITH_VALUES = ("quantiles", "above")
+_WITH_VALUES = ("quantiles", "above", "exceedance")
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of `quantiles` without numbers
+_LIMIT = re.compile(r"(?P<name>.+?)\s*(?P<sign>[=<>])\s*(?P<value>[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?P<units>[^<>=]*)")
 
 
-def kept(words: str, members: str | None) -> Keep:
-    """``mean,std,min,max,quantiles(0.1,0.9),above(NAME=VALUE)`` and members such as ``0:10`` or ``3``.
+def kept(words: str, members: str | None, outputs: Sequence[Variable]) -> Keep:
+    """``mean,std,min,max,quantiles(0.1,0.9),exceedance(t2m>300K)`` and members such as ``0:10`` or ``3``.
+
+    ``above(NAME=VALUE)`` is another way to write an exceedance. A unit behind the value is converted to that of the output.
 
     Raises
     ------
@@ -44,23 +51,43 @@ def kept(words: str, members: str | None) -> Keep:
             continue
         if name not in (*_PLAIN, *_WITH_VALUES):
             raise UsageError("--keep", "the name of a statistic", repr(name), did_you_mean(name, (*_PLAIN, *_WITH_VALUES)))
+        if name == "quantiles" and not values:
+            values = [str(q) for q in _QUANTILES]
         if (name in _PLAIN) == bool(values) or values == [""]:
-            example = {"quantiles": "quantiles(0.1,0.9)", "above": "above(NAME=VALUE)"}.get(name, name)
+            example = {"quantiles": "quantiles(0.1,0.9)", "above": "above(NAME=VALUE)", "exceedance": "exceedance(t2m>300K)"}.get(
+                name, name
+            )
             raise UsageError("--keep", example, repr(piece), f"write --keep '{example}'")
         if name in _PLAIN:
             found[_PLAIN[name]] = True
         elif name == "quantiles":
             found["quantiles"] += tuple(_number(v, "--keep quantiles") for v in values)
         else:
-            found["above"] += tuple(_threshold(v) for v in values)
+            found["above"] += tuple(_threshold(v, name, outputs) for v in values)
     return Keep(**found, members=range(0) if members is None else _range(members))
 
 
-def _threshold(text: str) -> tuple[str, float]:
-    name, equals, value = text.rpartition("=")
-    if not equals or not name.strip():
-        raise UsageError("--keep above", "NAME=VALUE", repr(text), "for example --keep 'above(temperature=300)'")
-    return name.strip(), _number(value, "--keep above")
+def _threshold(text: str, word: str, outputs: Sequence[Variable]) -> tuple[str, float]:
+    """Output and value of ``t2m>300K``; the output may be named otherwise, as long as it is the same quantity."""
+    found, where = _LIMIT.fullmatch(text), f"--keep {word}"
+    if found is None:
+        raise UsageError(where, "NAME>VALUE, with or without a unit", repr(text), "for example --keep 'exceedance(t2m>300K)'")
+    if found["sign"] == "<":
+        raise UsageError(where, "NAME>VALUE", repr(text), f"the part below is 1 less that above: {found['name']}>{found['value']}")
+    value, units = _number(found["value"], where), found["units"].strip()
+    name = found["name"].strip()
+    output = next((v for v in outputs if v.name == name), None) or next(
+        (v for v in outputs if quantity_of(v.name) == quantity_of(name)), None
+    )
+    if output is None:
+        raise UsageError(where, "a variable that is predicted", repr(name), did_you_mean(name, [v.name for v in outputs]))
+    if not units:
+        return output.name, value
+    a, b = find_unit(units), find_unit(output.units)
+    if a is None or b is None or not a.alike(b):
+        got = f"{units!r} for {output.name} in {output.units!r}"
+        raise UsageError(where, "a unit of the same kind as the variable's", got, f"write the value in {output.units}")
+    return output.name, float(f"{(value * a.scale + zero_point(units) - zero_point(output.units)) / b.scale:.12g}")
 
 
 def _number(text: str, where: str) -> float:
@@ -172,7 +199,7 @@ def carry_out(
             member_dim=asked.member_dim,
             stochastic=bool(model.noise) and asked.many,
             seed=asked.seed,
-            keep=kept(asked.keep, asked.keep_members),
+            keep=kept(asked.keep, asked.keep_members, model.outputs),
             dt=model.dt,
             domain=model.grid,
             start=start,  # type: ignore[arg-type]

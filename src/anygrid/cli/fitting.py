@@ -31,8 +31,11 @@ _DATA, _LENGTH, _MODEL, _ROLES = "Data", "Length of the training", "Operator and
 
 def fit(
     path: Annotated[list[str], typer.Argument(help="Files, folders or quoted globs: NetCDF, Zarr, HDF5, GRIB, .mat, .npz, .pt.")],
-    inputs: Annotated[list[str] | None, typer.Option("--inputs", "-i", help="Input variables: a,b or t@level=500 for one level.")] = None,
-    outputs: Annotated[list[str] | None, typer.Option("--outputs", "-u", help="Output variables.")] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--inputs", "-i", help="Inputs: z500 t850 t2m, or t@level=500.")] = None,
+    outputs: Annotated[list[str] | None, typer.Option("--outputs", "-u", help="Outputs; default, with --lead: the inputs.")] = None,
+    forcing: Annotated[
+        list[str] | None, typer.Option(help="Inputs that are known ahead and not predicted: toa_radiation orography land_sea_mask.")
+    ] = None,
     physics: Annotated[
         str | None,
         typer.Option(help="The equation they obey: a TOML file, a problem's name, or `data` where anygrid made them."),
@@ -41,7 +44,7 @@ def fit(
         str | None,
         typer.Option(help="How far ahead the outputs lie: 1month, 6h, 3steps, or 0.5 in units of the time coordinate."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The surrogate to write; default NAME.anygrid.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", "--out", help="The surrogate to write; default NAME.anygrid.")] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder (log, checkpoints, run.toml); default runs/NAME.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the surrogate and the run folder.")] = False,
     select: Annotated[list[str] | None, typer.Option(help="Use only a part: time=1979:2005, lat=30:60 (both ends included).")] = None,
@@ -90,14 +93,21 @@ def fit(
     \b
     anygrid fit "sst/*.nc" --inputs ssta --outputs ssta --lead 1month \\
                 --select time=1979:2005 -o sst.anygrid
+    anygrid fit era5.zarr --inputs z500 t850 u850 v850 t2m --lead 6h \\
+                --forcing toa_radiation orography land_sea_mask --budget 2h
     anygrid fit darcy.mat --inputs coeff --outputs sol --budget 15m
     anygrid fit few.zarr --physics my_equation.toml
     torchrun --nproc-per-node 4 -m -- anygrid fit big.zarr -i a -u u --batch 32
     """
+    named, known = _variables(inputs, "--inputs", physics), () if forcing is None else names.variable_names(forcing, "--forcing")
+    twice = sorted(set(named) & set(known))
+    if twice:
+        raise UsageError("--forcing", "inputs that --inputs does not name", repr(twice[0]), "name it once: --forcing is an input too")
     request = FitRequest(
         data=tuple(_absolute(p) for p in path),
-        inputs=_variables(inputs, "--inputs", physics),
-        outputs=_variables(outputs, "--outputs", physics),
+        inputs=(*named, *known),
+        # An evolution predicts its own state.
+        outputs=named if outputs is None and lead is not None and named else _variables(outputs, "--outputs", physics),
         physics=_equation_text(physics),
         lead=lead,
         select=tuple(select or ()),
@@ -218,11 +228,12 @@ def _problem(physics: str | None) -> bool | Problem:
 
 
 def opened(paths: tuple[str, ...], select: tuple[str, ...]) -> xr.Dataset:
-    """The data of some paths, and the part of them that was asked for."""
+    """The data of some paths, and the part of them that was asked for; longitudes that cross their seam ascend."""
     from anygrid.cli.selection import select_slices
+    from anygrid.fields.longitudes import unwrapped
     from anygrid.io import read
 
-    return select_slices(read(paths[0] if len(paths) == 1 else list(paths)), select)
+    return select_slices(unwrapped(read(paths[0] if len(paths) == 1 else list(paths))), select)
 
 
 def _arguments(request: FitRequest) -> dict[str, Any]:

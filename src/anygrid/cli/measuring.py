@@ -158,12 +158,14 @@ def print_report(found: Report) -> None:
 
 def _pairs(model: Surrogate, data: Any) -> Pairs:
     """The rows of a data set as the surrogate needs them: its variables, its lead, its periodic axes."""
-    from anygrid.fields import check_units, find_layout
+    from anygrid.fields import adopt, find_layout
+    from anygrid.fields.longitudes import longitude_turn
     from anygrid.grid import Box
     from anygrid.io.pairs import Pairs
 
     inputs, outputs = [v.name for v in model.inputs], [v.name for v in model.outputs]
-    check_units(data, (*model.inputs, *model.outputs), "evaluate")
+    data = adopt(data, {v.name: v for v in (*model.inputs, *model.outputs)}.values(), "evaluate")
+    data = longitude_turn(data, model.grid).to(data)
     space = model.grid.dims if isinstance(model.grid, Box) else None
     periodic = None if space is None else {d: i.periodic for d, i in zip(space, model.grid.domain, strict=True)}
     layout = None if space is None else find_layout(data, [*inputs, *outputs], space=space)

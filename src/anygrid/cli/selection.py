@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from anygrid.errors import DataError, UsageError, did_you_mean
+from anygrid.fields.layout import is_longitude
 
 __all__ = ["select_slices"]
 
@@ -57,8 +58,21 @@ def _slice(ds: xr.Dataset, dim: str, text: str, word: str) -> xr.Dataset:
     except ValueError as error:
         raise DataError(where, f"numbers, as {dim!r} has", repr(text), "for example 30:60") from error
     values = np.asarray(ds[dim].values, dtype=np.float64) if dim in ds.coords else np.arange(ds.sizes[dim], dtype=np.float64)
+    if dim in ds.coords and is_longitude(dim, ds[dim]) and np.isfinite([low, high]).all() and low <= high < low + 360:
+        return _window(ds, dim, low, high)
     slack = 1e-9 * max(1.0, float(np.abs(values).max()))
     return ds.isel({dim: np.flatnonzero((values >= low - slack) & (values <= high + slack))})
+
+
+def _window(ds: xr.Dataset, dim: str, low: float, high: float) -> xr.Dataset:
+    """Longitudes from ``low`` east to ``high``, whatever the convention of the file; across its seam they are counted on from ``low``."""
+    values = np.asarray(ds[dim].values, dtype=np.float64)
+    east = low - 1e-6 + (values - low + 1e-6) % 360
+    inside = np.flatnonzero(east <= high + 1e-6)
+    if inside.size == 0 or np.abs(east[inside] - values[inside]).max() < 1e-6:
+        return ds.isel({dim: inside})
+    inside = inside[np.argsort(east[inside], kind="stable")]
+    return ds.isel({dim: inside}).assign_coords({dim: (dim, np.round(east[inside], 9), ds[dim].attrs)})
 
 
 def _ends(text: str) -> tuple[str, str, str]:

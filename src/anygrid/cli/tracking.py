@@ -17,6 +17,7 @@ from anygrid.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from anygrid.storms import Criteria, Sources, Tracks
 
@@ -72,7 +73,7 @@ def track(
     places = [_place(word) for word in strike or ()]
     criteria = _criteria(rise, within, threshold, speed, lifetime, travel)
     observed = None if best is None else read_best_tracks(best)
-    ds = opened(tuple(data), tuple(select or ()))
+    ds = _of_mean(opened(tuple(data), tuple(select or ())))
     sources = _sources(var, vorticity, wind, warm_core, ground)
     talk = Talk()
     with talk.work():
@@ -91,6 +92,18 @@ def track(
     print(out)
     if map_ is not None:
         print(map_)
+
+
+def _of_mean(ds: xr.Dataset) -> xr.Dataset:
+    """Where a store of an ensemble kept statistics only, its means under the names of the fields."""
+    means = {
+        str(n): str(n).removesuffix("_mean") for n, v in ds.data_vars.items() if str(v.attrs.get("cell_methods")) == "realization: mean"
+    }
+    if "ensemble_members" not in ds.attrs or not means or any(name in ds.data_vars for name in means.values()):
+        return ds
+    said = "only statistics were kept: the tracks are those of the ensemble mean, which is smoother than any member"
+    print(f"note: {said} (forecast --keep-members 0:50 keeps members)", file=sys.stderr)
+    return ds[list(means)].rename(means)
 
 
 def _sources(var: str | None, vorticity: str | None, wind: str | None, warm: str | None, ground: str | None) -> Sources:

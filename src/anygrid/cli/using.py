@@ -25,7 +25,7 @@ __all__ = ["forecast", "info", "predict", "refine"]
 def predict(
     surrogate: Annotated[Path, typer.Argument(help="A surrogate that `anygrid fit` wrote.")],
     new: Annotated[list[str], typer.Argument(help="New inputs: files, folders or quoted globs.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write: NAME.nc or NAME.zarr.")],
+    output: Annotated[Path, typer.Option("-o", "--output", "--out", help="Where to write: NAME.nc or NAME.zarr.")],
     resolution: Annotated[str | None, typer.Option(help="Output at this resolution, such as 180x360.")] = None,
     like: Annotated[str | None, typer.Option(help="Output on the grid of this file.")] = None,
     points: Annotated[
@@ -103,8 +103,9 @@ def refine(
 def forecast(
     surrogate: Annotated[Path, typer.Argument(help="A surrogate that was fitted with --lead.")],
     initial: Annotated[list[str], typer.Argument(help="Data that hold the state to start from.")],
-    steps: Annotated[int, typer.Option(help="How many leads to go on.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write: NAME.zarr (resumable) or NAME.nc.")],
+    output: Annotated[Path, typer.Option("-o", "--output", "--out", help="Where to write: NAME.zarr (resumable) or NAME.nc.")],
+    steps: Annotated[int | None, typer.Option(help="How many leads to go on.")] = None,
+    days: Annotated[float | None, typer.Option(help="Or how many days, a multiple of the surrogate's step.")] = None,
     start: Annotated[str, typer.Option(help="Which times to start from: last, first or each.")] = "last",
     select: Annotated[list[str] | None, typer.Option(help="Use only a part of the initial data: time=2005-12.")] = None,
     every: Annotated[int, typer.Option(help="Keep every so many steps.")] = 1,
@@ -123,7 +124,7 @@ def forecast(
     length: Annotated[float | None, typer.Option(help="Their correlation length; default: a tenth of the domain, 10 degrees.")] = None,
     member_dim: Annotated[str | None, typer.Option(help="The dimension of the initial data that counts members.")] = None,
     seed: Annotated[int, typer.Option(help="A member is a function of the seed and its number alone.")] = 0,
-    keep: Annotated[str, typer.Option(help="Statistics: mean,std,min,max,quantiles(0.1,0.9),above(NAME=VALUE).")] = "mean,std",
+    keep: Annotated[str, typer.Option(help="Statistics: mean,std,min,max,quantiles(0.1,0.9),exceedance(t2m>300K).")] = "mean,std",
     keep_members: Annotated[str | None, typer.Option(help="Members to keep themselves: 0:10.")] = None,
     workers: Annotated[int | None, typer.Option(help="Ensembles: processes, one thread each; default: one a processor.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Forecast on a Dask cluster: tcp://HOST:8786, to a NAME.zarr that it sees.")] = None,
@@ -137,9 +138,15 @@ def forecast(
                 -o forecast.zarr --truth sst.nc
     anygrid forecast sst.anygrid sst.nc --steps 12 --members 1000 \\
                 --perturb 0.01 --keep "mean,std,quantiles(0.1,0.9)" -o ens.zarr
+    anygrid forecast w.anygrid init.nc --days 10 --members 1000 --out ens.zarr \\
+                --keep "mean,std,quantiles,exceedance(t2m>300K)"
     """
     from anygrid.cli import ensembles
+    from anygrid.cli.leads import steps_of
     from anygrid.cli.skill import climatology_for, skill_rows, time_of
+    from anygrid.cli.starting import prepared
+    from anygrid.fields import adopt
+    from anygrid.fields.longitudes import longitude_turn
     from anygrid.forecast import forecast as roll
     from anygrid.surrogate import read_surrogate
 
@@ -154,6 +161,7 @@ def forecast(
         raise UsageError(
             f"forecast {surrogate}", "a surrogate fitted with --lead", "one of a steady map", "fit it with --lead, or use predict"
         )
+    count = steps_of(steps, days, model.dt)
     if held_out and check is None:
         raise UsageError("--held-out", "a quantile to find in these data", "none", "add --check 0.95")
     asked = ensembles.Asked(members, member_dim, perturb, length, seed, keep, keep_members, workers, scheduler)
@@ -163,17 +171,17 @@ def forecast(
         raise UsageError("--truth", "one forecast, without members", "an ensemble", "leave it out: skill is that of single forecasts")
     hybrid = None if check is None else _hybrid(model, check, held_out)
     data = opened(tuple(initial), tuple(select or ()))
-    right = opened(tuple(truth), ()) if truth else None
+    right = adopt(opened(tuple(truth), ()), model.outputs, "--truth") if truth else None
     clock = None if right is None else time_of(right, [v.name for v in model.outputs])
     talk = Talk()
-    forced = opened(tuple(forcings), ()) if forcings else None
+    data, forced = prepared(model, data, start, opened(tuple(forcings), ()) if forcings else None, member_dim)
     known = None if right is None or clock is None else right[clock]
     with talk.work():
         if asked.anything:
             found = ensembles.carry_out(
                 model,
                 data,
-                steps,
+                count,
                 asked,
                 start=start,
                 every=every,
@@ -187,7 +195,7 @@ def forecast(
             found = roll(
                 hybrid or model,
                 data,
-                steps,
+                count,
                 inputs=model.inputs,
                 outputs=model.outputs,
                 dt=model.dt,
@@ -210,7 +218,8 @@ def forecast(
     if right is None:
         print(output)
         return
-    past = opened(tuple(train), tuple(train_select or ())) if train else right
+    past = adopt(opened(tuple(train), tuple(train_select or ())), model.outputs, "--train") if train else right
+    found, right, data, past = (longitude_turn(ds, model.grid).to(ds) for ds in (found, right, data, past))
     climatology, what = climatology_for(found, past, [v.name for v in model.outputs])
     rows = skill_rows(model, found, right, data, climatology)
     print(f"climatology: {what} of the {'training data' if train else 'truth itself, which flatters it'}", file=sys.stderr)

@@ -263,9 +263,9 @@ def _latitude(c: xr.DataArray, declared: Mapping[str, bool]) -> tuple[Axis, bool
         found = _even_interval(x, False)
         interval = Bounded(max(found.lower, -90.0), min(found.upper, 90.0))
     if x.size > 1 and (interval is None or (interval.lower == x[0] and interval.upper == x[-1])):
-        # Points that stop less than a spacing before a pole stand for everything up to it.
-        low = -90.0 if x[0] - (x[1] - x[0]) < -90 else float(x[0])
-        high = 90.0 if x[-1] + (x[-1] - x[-2]) > 90 else float(x[-1])
+        # Points that stop a spacing or less before a pole, which some files leave out, stand for everything up to it.
+        low = -90.0 if x[0] - 1.001 * (x[1] - x[0]) < -90 else float(x[0])
+        high = 90.0 if x[-1] + 1.001 * (x[-1] - x[-2]) > 90 else float(x[-1])
         interval = Bounded(low, high)
     axis = Axis.from_coordinates(dim, x, interval=interval)
     return axis, False, _describe(axis) + order

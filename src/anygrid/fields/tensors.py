@@ -133,6 +133,7 @@ def restore(result: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
         if np.abs(x - y).max() <= 1e-2 * np.ptp(x) / max(1, x.size - 1):
             out = out.isel({dim: slice(None, None, -1)}) if turned else out
             attrs = {
+                **{k: v for k, v in result[name].attrs.items() if k in ("units", "standard_name", "axis")},
                 **source[name].attrs,
                 **({} if turned else {k: v for k, v in result[name].attrs.items() if str(k).startswith("anygrid_")}),
             }

@@ -1,22 +1,16 @@
-"""Units: the same unit written in two ways passes, another unit is an error that names the conversion."""
+"""Units as CF strings: which are the same, which measure the same kind of thing, and by which numbers they differ."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from typing import Any
 
-import xarray as xr
+__all__ = ["DIMENSIONLESS", "Unit", "conversion_hint", "find_unit", "plain_units", "same_units", "unit_text", "zero_point"]
 
-from anygrid.errors import DataError
-from anygrid.fields.variables import Variable, select
-
-__all__ = ["Unit", "check_units", "find_unit", "unit_text", "zero_point"]
-
-_DIMENSIONLESS = {"", "1", "-", "none", "dimensionless", "unitless", "(0 - 1)", "0-1", "fraction"}
+DIMENSIONLESS = {"", "1", "-", "none", "dimensionless", "unitless", "(0 - 1)", "0-1", "fraction"}
 _ALIASES = {
     "celsius": "degC",
     "degrees_c": "degC",
@@ -95,29 +89,9 @@ def unit_text(unit: Unit) -> str:
     return " ".join([*scale, *parts])
 
 
-def check_units(ds: xr.Dataset, variables: Iterable[Variable], where: str) -> None:
-    """Refuse data whose units differ from those the variables state.
-
-    CF spellings are understood (``m s-1``, ``m s**-1``, ``m/s``, ``kg m-2``, ``degC``); strings that no unit system knows
-    are compared as they stand. A variable that states no units accepts any.
-
-    Raises
-    ------
-    DataError
-        For units that differ or are missing; the hint holds the conversion.
-    """
-    chosen = tuple(variables)
-    data = select(ds, [v.name for v in chosen])
-    for variable in chosen:
-        wanted, found = variable.units.strip(), str(data[variable.name].attrs.get("units", "")).strip()
-        if not wanted or wanted == found:
-            continue
-        name = variable.name
-        if not found and wanted not in _DIMENSIONLESS:
-            hint = f"if they are right as they are, state so: ds[{name!r}].attrs['units'] = {wanted!r}"
-            raise DataError(f"{where}: variable {name!r}", f"units {wanted!r}", "no units", hint)
-        if not _same(wanted, found):
-            raise DataError(f"{where}: variable {name!r}", f"units {wanted!r}", repr(found), _conversion(name, found, wanted))
+def plain_units(text: str) -> str:
+    """A unit for people: ``m**2 s**-2`` as ``m2 s-2``."""
+    return text.replace("**", "")
 
 
 @cache
@@ -130,7 +104,7 @@ def _registry() -> Any:  # pint's registry type is built at run time
 @cache
 def _parse(text: str) -> Any | None:
     """Unit of a CF string, or None when no such unit is known."""
-    if text.lower() in _DIMENSIONLESS:
+    if text.lower() in DIMENSIONLESS:
         return _registry().Unit("")
     text = _ALIASES.get(text.lower(), text).replace("^", "**").replace("·", " ").replace("µ", "u")
     text = re.sub(r"(?<=[A-Za-z])(-?\d+)", r"**\1", text)  # CF: m s-1
@@ -141,7 +115,8 @@ def _parse(text: str) -> Any | None:
         return None
 
 
-def _same(wanted: str, found: str) -> bool:
+def same_units(wanted: str, found: str) -> bool:
+    """Whether a number means the same in both; strings that no unit system knows are compared as they stand."""
     a, b = _parse(wanted), _parse(found)
     if a is None or b is None:
         return wanted.lower() == found.lower()
@@ -158,7 +133,8 @@ def _affine(source: Any, target: Any) -> tuple[float, float]:
     return one - zero, zero
 
 
-def _conversion(name: str, found: str, wanted: str) -> str:
+def conversion_hint(name: str, found: str, wanted: str) -> str:
+    """The line of code that converts a variable."""
     a, b = _parse(found), _parse(wanted)
     if a is None or b is None or a.dimensionality != b.dimensionality:
         return f"convert the data to {wanted!r}, or use data of the quantity the surrogate was trained on"

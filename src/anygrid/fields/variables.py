@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from anygrid.errors import AnygridError, DataError, FileError, did_you_mean
+from anygrid.fields.names import not_there, other_name
 
 __all__ = ["Variable", "coordinate", "read_values", "select", "variables_of"]
 
@@ -38,7 +39,8 @@ def select(ds: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
 
     ``select(ds, ["t@level=500", "t@level=850"])`` holds two variables with exactly those names and no ``level``, so that
     levels can serve as channels. Several dimensions are separated by commas: ``u@level=500,number=0``. On a dimension
-    without coordinates VALUE is an index. Nothing is read or copied.
+    without coordinates VALUE is an index. A name that is not there is looked for by what it means, so that ``z500`` finds
+    ``geopotential@level=500`` (:func:`anygrid.fields.names.other_name`). Nothing is read or copied.
 
     Raises
     ------
@@ -99,20 +101,22 @@ def _field(ds: xr.Dataset, name: str) -> xr.DataArray:
     found = _SPEC.match(name)
     if found and found["name"] in ds.data_vars:
         array = ds[found["name"]]
-        for pick in found["picks"].split(","):
-            dim, _, value = pick.partition("=")
-            array = _pick(array, dim.strip(), value.strip())
+        picks = [(dim.strip(), value.strip()) for dim, _, value in (pick.partition("=") for pick in found["picks"].split(","))]
+        # Levels go by many names: z@level=500 is also z@isobaricInhPa=500.
+        other = None if all(dim in array.dims for dim, _ in picks) else other_name(ds, name)
+        if other is not None:
+            return _field(ds, other).rename(name)
+        for dim, value in picks:
+            array = _pick(array, dim, value)
         return array.rename(name)
     if name in ds.coords:
         raise DataError(
             f"variable {name!r}", "a field", "a coordinate", "name a data variable: " + did_you_mean("", map(str, ds.data_vars))
         )
-    raise DataError(
-        f"variable {name!r}",
-        "a variable of the data",
-        "no such name",
-        did_you_mean(found["name"] if found else name, map(str, ds.data_vars)),
-    )
+    other = other_name(ds, name)
+    if other is None:
+        raise not_there(ds, name)
+    return _field(ds, other).rename(name)
 
 
 def _pick(array: xr.DataArray, dim: str, text: str) -> xr.DataArray:

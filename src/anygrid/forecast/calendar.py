@@ -54,6 +54,11 @@ class Step:
         word = found[2] or ""
         return cls(float(found[1] or 1), _WORDS.get(word.lower(), "" if word == "1" else word))
 
+    @property
+    def seconds(self) -> float | None:
+        """Length where it is fixed: not of months, years, and units of a numeric axis."""
+        return self.amount * _SECONDS[self.unit] if self.unit in _SECONDS else None
+
     def lead(self, count: int) -> float:
         """Lead time after ``count`` steps, in :attr:`unit`."""
         return float(f"{self.amount * count:.12g}")  # 3 * 0.1 is 0.3

@@ -12,7 +12,8 @@ import xarray as xr
 from torch import Tensor
 
 from anygrid.errors import DataError, GridError
-from anygrid.fields import Layout, Variable, check_units, find_grid, find_layout, select, to_tensor
+from anygrid.fields import Layout, Variable, adopt, find_grid, find_layout, select, to_tensor
+from anygrid.fields.names import has_field
 from anygrid.forecast.calendar import Step, month_number, valid_times
 from anygrid.forecast.start import Start
 from anygrid.forecast.sunlight import Sunlight, is_sunlight, recognise
@@ -73,7 +74,8 @@ class Forcings:
 def held_in(forcings: xr.Dataset | None, inputs: Sequence[Variable], outputs: Sequence[Variable]) -> list[str]:
     """Names of the inputs, other than the state, that the data set of forcings holds."""
     state = {v.name for v in outputs}
-    return [] if forcings is None else [v.name for v in inputs if v.name not in state and v.name.split("@")[0] in forcings.data_vars]
+    known = {} if forcings is None else {v.name: has_field(forcings, v.name) for v in inputs}
+    return [v.name for v in inputs if v.name not in state and known.get(v.name)]
 
 
 def find_forcings(
@@ -100,8 +102,8 @@ def find_forcings(
     if forcings is None or not names:
         return Forcings((), (), None, None, None, start, computed, times)
     variables = tuple(v for v in inputs if v.name in names)
-    check_units(forcings, variables, "forcings")
-    data = select(forcings, names)
+    data = select(adopt(forcings, variables, "forcings"), names)
+    data = start.turned(data)
     layout = find_layout(data, names, space=start.layout.space if set(start.layout.space) <= set(data.dims) else None)
     _same_places(find_grid(data, names, layout, periodic=_periodic(start))[0], start.found)
     extra = [d for d in layout.samples if d in data.dims and data.sizes[d] != start.data.sizes.get(d)]

@@ -28,7 +28,7 @@ def lead_coordinates(begin: Start, step: Step, counts: Sequence[int], known: tup
     if not begin.each and table is not None and begin.times is not None:
         name = begin.time_name
         return name, {
-            name: xr.DataArray(table[0], dims=name, attrs={"standard_name": "time", **begin.time_attrs}),
+            name: xr.DataArray(table[0], dims=name, attrs={"standard_name": "time", "axis": "T", **begin.time_attrs}),
             "lead_time": xr.DataArray(leads, dims=name, attrs=attrs),
             "forecast_reference_time": xr.DataArray(begin.times[0], attrs={**_unit(begin), **reference}),
         }

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anygrid.errors import DataError, UsageError
-from anygrid.fields import Layout, Variable, check_units, find_grid, find_layout, restore, select, to_dataset, to_tensor
+from anygrid.fields import Layout, Variable, adopt, find_grid, find_layout, restore, select, to_dataset, to_tensor
+from anygrid.fields.longitudes import UNTURNED, Turn, longitude_turn
 from anygrid.fields.variables import coordinate
 from anygrid.grid import Box, Grid
 from anygrid.surrogate.geometry import snap
@@ -43,6 +44,8 @@ class Start:
         All times of the initial data: they show the convention of its labels.
     each
         Whether there is an ``init_time`` dimension.
+    turn
+        How the longitudes of ``data``, those of the map, go back to those of the file.
     """
 
     data: xr.Dataset
@@ -56,6 +59,7 @@ class Start:
     time_attrs: dict[str, Any]
     state_names: frozenset[str]
     each: bool
+    turn: Turn = UNTURNED
 
     @property
     def starts(self) -> int:
@@ -80,6 +84,10 @@ class Start:
         a[:, [names.index(v.name) for v in here]] = rows
         return a
 
+    def turned(self, ds: xr.Dataset) -> xr.Dataset:
+        """Other data with the longitudes of ``data``."""
+        return longitude_turn(ds, self.grid).to(ds)
+
     def frame(self, u: Tensor, outputs: Sequence[Variable]) -> xr.Dataset:
         """Data set of one lead, in the orientation and with the coordinates of the initial data."""
         leading: dict[str, Any] = {d: coordinate(self.data, d) for d in self.leading}
@@ -89,7 +97,7 @@ class Start:
         space = [d for d in full[0] if d in self.layout.space] if full else self.layout.space
         out = out.transpose(*leading, *space)
         others = {n: c for n, c in self.data.coords.items() if n not in out.coords and n != self.time_name}
-        return out.assign_coords({n: c for n, c in others.items() if set(c.dims) <= set(out.dims)})
+        return self.turn.back(out.assign_coords({n: c for n, c in others.items() if set(c.dims) <= set(out.dims)}))
 
     def named(self, frame: xr.Dataset) -> xr.Dataset:
         """The frame with the dimension of several starts called ``init_time``."""
@@ -123,9 +131,11 @@ def find_start(
         hint = "a map that is not an evolution has no next step; use predict"
         raise UsageError("forecast", f"outputs that are inputs too ({', '.join(names)})", ", ".join(missing), hint)
     needed = [v for v in inputs if v.name not in elsewhere]
-    check_units(initial, needed, "forecast")
+    initial = adopt(initial, needed, "forecast")
     data = select(initial, [v.name for v in needed])
     data = data.assign_coords({n: c for n, c in initial.coords.items() if n not in data.coords and set(c.dims) <= set(data.dims)})
+    turn = longitude_turn(data, domain)
+    data = turn.to(data)
     named = [v.name for v in needed]
     dims = domain.dims if isinstance(domain, Box) and set(domain.dims) <= set(data.dims) else None
     layout = find_layout(data, named, space=dims)
@@ -149,7 +159,18 @@ def find_start(
         data = data.isel({time: kept})
         times = axis[kept] or None
     return Start(
-        data, layout, found, grid, varying, times, axis, name, attrs, frozenset(v.name for v in outputs), each=bool(time) and at == "each"
+        data,
+        layout,
+        found,
+        grid,
+        varying,
+        times,
+        axis,
+        name,
+        attrs,
+        frozenset(v.name for v in outputs),
+        each=bool(time) and at == "each",
+        turn=turn,
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anygrid.errors import UsageError, did_you_mean
 from anygrid.fields import Variable
+from anygrid.fields.names import table_entry
 from anygrid.grid import Sphere
 from anygrid.numerics.insolation import daily_insolation
 from anygrid.numerics.pressure_levels import at_pressure, geopotential_at_pressure, sea_level_pressure, temperature_at_pressure
@@ -23,27 +24,27 @@ __all__ = ["FORCINGS", "SINGLE", "STATIC", "VARIABLES", "diagnose", "forcing", "
 VARIABLES = ("z500", "z850", "t850", "t500", "u850", "v850", "u500", "v500", "q700", "t2m", "msl", "sp")
 """Written unless others are named."""
 
-_ON_LEVELS = {
-    "z": ("m2 s-2", "geopotential", "geopotential"),
-    "t": ("K", "temperature", "air_temperature"),
-    "u": ("m s-1", "eastward wind", "eastward_wind"),
-    "v": ("m s-1", "northward wind", "northward_wind"),
-    "q": ("kg kg-1", "specific humidity", "specific_humidity"),
-}
+_ON_LEVELS = ("z", "t", "u", "v", "q")
+
+
+def _known(name: str, long_name: str = "") -> Variable:
+    """A variable of the table, with the model's own words where it means something particular by it."""
+    entry = table_entry(name)
+    assert entry is not None
+    return Variable(name, entry.units, long_name or entry.long_name, entry.standard_name)
+
+
 SINGLE = {
-    "t2m": Variable("t2m", "K", "near-surface air temperature, as SPEEDY extrapolates it to sigma 0.99", "air_temperature"),
-    "sp": Variable("sp", "Pa", "surface pressure", "surface_air_pressure"),
-    "msl": Variable("msl", "Pa", "mean sea level pressure", "air_pressure_at_mean_sea_level"),
+    "t2m": _known("t2m", "near-surface air temperature, as SPEEDY extrapolates it to sigma 0.99"),
+    "sp": _known("sp"),
+    "msl": _known("msl"),
 }
 FORCINGS = {
-    "toa_radiation": Variable("toa_radiation", "W m-2", "daily mean sunlight at the top of the atmosphere", "toa_incoming_shortwave_flux"),
-    "sst": Variable("sst", "K", "sea surface temperature, climatology of the day, filled in over land", "sea_surface_temperature"),
-    "siconc": Variable("siconc", "1", "sea ice cover, climatology of the day", "sea_ice_area_fraction"),
+    "toa_radiation": _known("toa_radiation", "daily mean sunlight at the top of the atmosphere"),
+    "sst": _known("sst", "sea surface temperature, climatology of the day, filled in over land"),
+    "siconc": _known("siconc", "sea ice cover, climatology of the day"),
 }
-STATIC = {
-    "orography": Variable("orography", "m", "height of the ground", "surface_altitude"),
-    "land_sea_mask": Variable("land_sea_mask", "1", "fraction of land", "land_binary_mask"),
-}
+STATIC = {name: _known(name) for name in ("orography", "land_sea_mask")}
 SOLAR = 1368.0  # W m-2, SPEEDY's own
 _HIGHEST, _LOWEST = 30, 1000  # hPa
 
@@ -66,8 +67,8 @@ def variable(name: str) -> Variable:
     if not _HIGHEST <= level <= _LOWEST:
         hint = "the model's levels lie between 25 and 950 hPa over the sea"
         raise UsageError(f"variable {name!r}", f"a pressure from {_HIGHEST} to {_LOWEST} hPa", f"{level} hPa", hint)
-    units, long_name, standard_name = _ON_LEVELS[found[1]]
-    return Variable(name, units, f"{long_name} at {level} hPa", standard_name)
+    v = _known(found[1])
+    return Variable(name, v.units, f"{v.long_name} at {level} hPa", v.standard_name)
 
 
 def known() -> list[str]:

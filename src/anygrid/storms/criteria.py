@@ -7,9 +7,7 @@ from dataclasses import dataclass, fields
 
 from anygrid.errors import UsageError
 
-__all__ = ["GRAVITY", "Criteria"]
-
-GRAVITY = 9.80665  # m s-2, the constant by which ECMWF divides geopotential
+__all__ = ["Criteria"]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from anygrid.errors import DataError
+from anygrid.fields.conversions import GRAVITY
 from anygrid.fields.units import find_unit
-from anygrid.storms.criteria import GRAVITY
 
 __all__ = ["Kind", "kind_and_scale", "sea_level_pressure", "standard_height"]
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from anygrid.errors import DataError, UsageError
 from anygrid.fields import select
+from anygrid.fields.names import find_name, quantity_of
 from anygrid.grid import Sphere
 from anygrid.storms.criteria import Criteria
 from anygrid.storms.detect import Centres, State, find_centres
 from anygrid.storms.link import Path, link
 from anygrid.storms.mesh import Mesh, mesh_of
-from anygrid.storms.naming import level_of, resolve
 from anygrid.storms.quantities import Kind, kind_and_scale, sea_level_pressure
 from anygrid.storms.runs import Run, find_runs
 from anygrid.storms.vorticity import cyclonic, relative_vorticity
@@ -147,10 +147,10 @@ def _prepare(ds: xr.Dataset, sources: Sources) -> tuple[xr.Dataset, _Fields]:
     kind: Kind = "vorticity"
     centre = None
     if sources.centre is not None:
-        name = resolve(ds, sources.centre)
+        name = find_name(ds, sources.centre)
         kind, scale = _measure(ds, name, ("pressure", "height", "vorticity"))
         if sources.ground is not None:
-            ground = resolve(ds, sources.ground)
+            ground = find_name(ds, sources.ground)
             _, metres = _measure(ds, ground, ("height",))
             if kind != "pressure":
                 raise DataError(f"variable {name!r}", "a surface pressure to reduce", kind, "leave the height of the ground out")
@@ -161,7 +161,7 @@ def _prepare(ds: xr.Dataset, sources: Sources) -> tuple[xr.Dataset, _Fields]:
         centre = (name, scale)
     rotation = _pair(ds, sources.rotation)
     wind = _pair(ds, sources.wind) or rotation
-    warm_names = [resolve(ds, n) for n in sources.warm]
+    warm_names = [find_name(ds, n) for n in sources.warm]
     wanted: tuple[Kind, ...] = ("height",) if len(warm_names) == 2 else ("height", "temperature")
     measured = [_measure(ds, n, wanted) for n in warm_names]
     warm = tuple((n, scale) for n, (_, scale) in zip(warm_names, measured, strict=True))
@@ -174,7 +174,7 @@ def _prepare(ds: xr.Dataset, sources: Sources) -> tuple[xr.Dataset, _Fields]:
 def _measure(ds: xr.Dataset, name: str, wanted: tuple[Kind, ...]) -> tuple[Kind, float]:
     array = select(ds, [name])[name]
     roles = [d for d in array.dims if array.sizes[d] > 1 and not _horizontal(str(d))]
-    return kind_and_scale(array.isel({d: 0 for d in roles}), name, level_of(ds, name), wanted)
+    return kind_and_scale(array.isel({d: 0 for d in roles}), name, quantity_of(name).level, wanted)
 
 
 def _horizontal(dim: str) -> bool:
@@ -184,7 +184,7 @@ def _horizontal(dim: str) -> bool:
 def _pair(ds: xr.Dataset, names: tuple[str, str] | None) -> tuple[str, str, float] | None:
     if names is None:
         return None
-    u, v = (resolve(ds, n) for n in names)
+    u, v = (find_name(ds, n) for n in names)
     (_, one), (_, other) = (_measure(ds, n, ("wind",)) for n in (u, v))
     if one != other:
         raise DataError(f"wind {u!r}, {v!r}", "one unit for both", "two", "mend the units of one")

@@ -12,10 +12,12 @@ import torch
 import xarray as xr
 
 from anygrid.errors import DataError
-from anygrid.fields import Layout, check_units, find_grid, find_layout, restore, select, to_dataset, to_tensor
+from anygrid.fields import Layout, find_grid, find_layout, restore, select, to_dataset, to_tensor
+from anygrid.fields.longitudes import UNTURNED, Turn, longitude_turn
 from anygrid.fields.variables import coordinate
 from anygrid.grid import Box, Grid, Points
 from anygrid.surrogate.geometry import snap
+from anygrid.surrogate.magnitudes import known_inputs
 from anygrid.surrogate.seen import InputRangeWarning
 
 if TYPE_CHECKING:
@@ -73,7 +75,10 @@ def predict(surrogate: Surrogate, ds: xr.Dataset, grid: Grid | None = None, *, r
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """Inputs that were found good: their variables, the roles of their dimensions, their grid as read and on the domain of training."""
+    """Inputs that were found good: their variables, the roles of their dimensions, their grid as read and on the domain of training.
+
+    ``data`` has the longitudes of the training; ``turn`` brings them back to those of ``ds``.
+    """
 
     surrogate: Surrogate
     ds: xr.Dataset
@@ -82,6 +87,7 @@ class Opened:
     found: Grid
     grid: Grid
     leading: dict[str, xr.DataArray | None]
+    turn: Turn = UNTURNED
 
     def blocks(self, rows: int) -> Iterator[torch.Tensor]:
         """Inputs ``(rows, channel, *space)``, float32, about so many rows at a time."""
@@ -91,7 +97,7 @@ class Opened:
     def named(self, u: torch.Tensor, target: Grid | None = None) -> xr.Dataset:
         """Outputs of all rows as a data set, on ``target`` or in the order and with the coordinates of the inputs."""
         out = to_dataset(u, self.surrogate.outputs, target or self.grid, self.leading)
-        out = _order(out, self.data, self.layout) if target is None else out
+        out = self.turn.back(_order(out, self.data, self.layout)) if target is None else out
         extra = {
             k: c
             for k, c in self.ds.coords.items()
@@ -103,8 +109,9 @@ class Opened:
 def open_inputs(surrogate: Surrogate, ds: xr.Dataset, where: str) -> Opened:
     """Check a data set of inputs and find its grid; errors as in :func:`predict`."""
     names = [v.name for v in surrogate.inputs]
-    check_units(ds, surrogate.inputs, where)
-    data = select(ds, names)
+    ds = known_inputs(surrogate, ds, where)
+    turn = longitude_turn(ds, surrogate.grid)
+    data = turn.to(select(ds, names))
     space = surrogate.grid.dims if isinstance(surrogate.grid, Box) and set(surrogate.grid.dims) <= set(data.dims) else None
     layout = find_layout(data, names, space=space)
     periodic = None
@@ -115,7 +122,7 @@ def open_inputs(surrogate: Surrogate, ds: xr.Dataset, where: str) -> Opened:
     leading = {d: coordinate(data, d) for d in layout.leading if d in data.dims}
     if any(data.sizes[d] == 0 for d in leading):
         raise DataError(where, "at least one sample", "none")
-    return Opened(surrogate, ds, data, layout, found, source, leading)
+    return Opened(surrogate, ds, data, layout, found, source, leading, turn)
 
 
 def _target(grid: Grid, reference: Grid) -> Grid:
@@ -154,7 +161,7 @@ def _order(out: xr.Dataset, data: xr.Dataset, layout: Layout) -> xr.Dataset:
 
 
 def _attributes(surrogate: Surrogate) -> dict[str, Any]:
-    attrs = {"source": f"anygrid surrogate ({type(surrogate.operator).__name__})"}
+    attrs = {"Conventions": "CF-1.11", "source": f"anygrid surrogate ({type(surrogate.operator).__name__})"}
     if surrogate.dt is not None:
         attrs["lead_time"] = surrogate.dt
     return attrs

@@ -15,7 +15,7 @@ samples of the training distribution were asked, it called 2.6 % outside after 2
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -110,8 +110,28 @@ class Seen:
             mean, covariance = np.array(self.mean)[:d], np.array(self.covariance)[:d, :d]
             for k, score in enumerate(_scores(table, mean, covariance)):
                 if not score <= MARGIN * self.farthest:
-                    reasons[k].append(f"mean, deviation and large-scale share score {score:.3g} (seen up to {self.farthest:.3g})")
+                    said = f"mean, deviation and large-scale share score {score:.3g} (seen up to {self.farthest:.3g})"
+                    reasons[k].append(said + self._blame(table[k : k + 1], mean, covariance, names))
         return reasons
+
+    def _blame(self, row: NDArray[np.float64], mean: NDArray[np.float64], covariance: NDArray[np.float64], names: tuple[str, ...]) -> str:
+        """The variables whose own statistics are farthest, with the score of each alone."""
+        if len(names) < 2:
+            return ""
+        own = {}
+        for c, name in enumerate(names):
+            at = np.arange(c, row.shape[1], len(names))
+            own[name] = float(_scores(row[:, at], mean[at], covariance[np.ix_(at, at)])[0])
+        far = sorted((name for name in own if not own[name] <= MARGIN * self.farthest), key=lambda name: -own[name])[:3]
+        return f", alone {', '.join(f'{name} {own[name]:.3g}' for name in far)}" if far else ""
+
+    def only(self, channels: Sequence[int]) -> Seen:
+        """What was seen of some of the channels, in the order given; the largest score stays that of all."""
+        keep, n = list(channels), len(self.lower)
+        at = [part * n + c for part in range(len(self.mean) // n) for c in keep]
+        lower, upper, centre, spread = (tuple(values[c] for c in keep) for values in (self.lower, self.upper, self.centre, self.spread))
+        covariance = tuple(tuple(self.covariance[i][j] for j in at) for i in at)
+        return Seen(lower, upper, centre, spread, tuple(self.mean[i] for i in at), covariance, self.farthest, self.samples)
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anygrid.errors import GridError
+from anygrid.fields.conversions import check_magnitudes
 from anygrid.grid import Bounded, Grid, Points, Sphere
 from anygrid.metrics.errors import area_mean
 from anygrid.metrics.events import event_table
@@ -25,7 +26,6 @@ from anygrid.verification.climatology import Climatology
 from anygrid.verification.event import Event, kept_threshold
 from anygrid.verification.known import Known
 from anygrid.verification.product import Channel, Product
-from anygrid.verification.quantities import check_magnitudes
 
 __all__ = ["INTERVALS", "LEVELS", "Cases", "compare_channel"]
 

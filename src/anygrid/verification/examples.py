@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anygrid.errors import UsageError
+from anygrid.fields.units import plain_units
 from anygrid.grid import Box, Sphere
 from anygrid.verification.known import Known, stamp, time_keys
 from anygrid.verification.product import Channel, Product
-from anygrid.verification.quantities import plain_units
 from anygrid.verification.result import FieldMap, Plume
 
 __all__ = ["field_maps", "plumes"]

@@ -11,12 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from anygrid.errors import DataError, GridError, did_you_mean
+from anygrid.fields.conversions import Conversion, conversion
 from anygrid.fields.layout import is_latitude, is_longitude
 from anygrid.fields.variables import read_values
 from anygrid.forecast.calendar import month_number
 from anygrid.grid import Axis, Box, Grid, Sphere
 from anygrid.verification.product import Channel, Product, channels_of
-from anygrid.verification.quantities import Conversion, conversion
 
 __all__ = ["Known", "Source", "know", "stamp", "time_keys"]
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from anygrid.errors import DataError, did_you_mean
 from anygrid.fields import find_grid, find_layout
 from anygrid.fields.layout import dimension_roles
+from anygrid.fields.names import Quantity, quantity_of
 from anygrid.fields.variables import read_values
 from anygrid.grid import Grid
-from anygrid.verification.quantities import Quantity, quantity_of
 
 __all__ = ["STATISTICS", "Channel", "Product", "channels_of", "geometry", "understand"]
 

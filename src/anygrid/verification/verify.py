@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from anygrid.errors import DataError, UsageError
+from anygrid.fields.units import plain_units
 from anygrid.grid import Grid, Sphere
 from anygrid.metrics.bootstrap import default_block
 from anygrid.verification.calibrated import calibrate_channel
@@ -21,7 +22,6 @@ from anygrid.verification.event import Event, kept_threshold
 from anygrid.verification.examples import field_maps, plumes
 from anygrid.verification.known import Known, know, stamp, time_keys
 from anygrid.verification.product import Channel, Product, choose, understand
-from anygrid.verification.quantities import plain_units
 from anygrid.verification.result import VariableResult, Verification
 from anygrid.verification.scores import Sampling, compare, summarise
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from anygrid.errors import AnygridError, GridError, UsageError
 from anygrid.fields import Variable
 from anygrid.grid import Grid, Sphere
+from anygrid.numerics.longitude_waves import is_smooth
 from anygrid.numerics.sphere_calculus import inverse_laplacian, laplacian, vorticity_divergence, wind
 from anygrid.numerics.spherical_harmonics import analyse, exact_degree, synthesise, truncate
 from anygrid.numerics.stepping import ETDRK4, Nonlinear, Stepper, finite_input, march
@@ -205,7 +206,7 @@ def _stepper(problem: ShallowWaterSphere, degree: int, h: float, dtype: torch.dt
 @lru_cache(maxsize=8)
 def _tendency(problem: ShallowWaterSphere, degree: int, dtype: torch.dtype, device: torch.device) -> Nonlinear:
     """Everything but the hyperdiffusion: a function of coefficients ``(batch, 3, degree, order, 2)``."""
-    nlat = next(n for n in range((3 * degree + 4) // 2, 4 * degree + 8) if _smooth(n))
+    nlat = next(n for n in range((3 * degree + 4) // 2, 4 * degree + 8) if is_smooth(n))
     grid, radius = Sphere.gauss(nlat, 2 * nlat), problem.radius
     coriolis = (2 * problem.rotation * torch.deg2rad(grid.points()[..., 0]).sin()).to(device, dtype)
 
@@ -219,10 +220,3 @@ def _tendency(problem: ShallowWaterSphere, degree: int, dtype: torch.dtype, devi
         return torch.cat([-inflow[:, :1], curl[:, :1] - laplacian(head, radius), -inflow[:, 1:]], 1)
 
     return tendency
-
-
-def _smooth(n: int) -> bool:
-    for p in (2, 3, 5):
-        while n % p == 0:
-            n //= p
-    return n == 1

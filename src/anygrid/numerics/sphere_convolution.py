@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +38,9 @@ _BLOCK = 8  # latitudes of one product: a band of the matrix, with few zeros bes
 
 @dataclass(frozen=True, eq=False)
 class _Band:
-    """Matrices from the latitudes ``inside`` to the next block of latitudes: (wave, outputs, inputs) for each filter."""
+    """Matrices from the latitudes ``inside`` to a block of latitudes ``rows``: (wave, rows, inside) for each filter."""
 
+    rows: slice
     inside: slice
     matrices: tuple[Tensor, ...]
 
@@ -64,19 +66,35 @@ def convolve_rows(
 ) -> Float[Tensor, "wave lat 2 batch outputs"]:
     """The convolution between waves: the channels are mapped first, which leaves nothing wide to keep for the backward pass."""
     waves, nlat, _, batch, _ = r.shape
-    mapped = [(r.flatten(0, 3) @ w).view(waves, nlat, -1) for w in weight]
-    parts = []
-    for band in _bands(grid, filters, r.dtype, r.device):
-        even, odd = None, None
-        for image, matrix, (_, _, sine) in zip(mapped, band.matrices, filters.harmonics, strict=True):
-            near = image[:, band.inside]
-            if sine:
-                odd = torch.bmm(matrix, near) if odd is None else torch.baddbmm(odd, matrix, near)
+    bands, even, odd = _bands(grid, filters, r.dtype, r.device), None, None
+    for b, (_, _, sine) in enumerate(filters.harmonics):
+        part = _Banded.apply((r.flatten(0, 3) @ weight[b]).view(waves, nlat, -1), bands, b, False)
+        if sine:
+            odd = part if odd is None else odd + part
+        else:
+            even = part if even is None else even + part
+    assert even is not None
+    return (even if odd is None else even + _turned(odd)).view(waves, nlat, 2, batch, -1)
+
+
+class _Banded(torch.autograd.Function):
+    """Product with the banded matrices of one filter, or with their transposes: each is the adjoint of the other."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, bands: tuple[_Band, ...], number: int, transposed: bool) -> Tensor:
+        ctx.bands, ctx.number, ctx.transposed = bands, number, transposed
+        out = torch.zeros_like(z) if transposed else torch.empty_like(z)
+        for band in bands:
+            matrix = band.matrices[number]
+            if transposed:
+                out[:, band.inside].baddbmm_(matrix.mT, z[:, band.rows])
             else:
-                even = torch.bmm(matrix, near) if even is None else torch.baddbmm(even, matrix, near)
-        assert even is not None
-        parts.append(even if odd is None else even + _turned(odd))
-    return torch.cat(parts, 1).view(waves, nlat, 2, batch, -1)
+                torch.bmm(matrix, z[:, band.inside], out=out[:, band.rows])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Banded.apply(g.contiguous(), ctx.bands, ctx.number, not ctx.transposed), None, None, None
 
 
 def _turned(z: Float[Tensor, "wave lat wide"]) -> Tensor:
@@ -94,10 +112,11 @@ def _bands(grid: Sphere, filters: CapFilters, dtype: torch.dtype, device: torch.
         last = min(first + _BLOCK, len(sine))
         near = np.nonzero((latitude > latitude[first] - reach) & (latitude < latitude[last - 1] + reach))[0]
         inside = slice(int(near[0]), int(near[-1]) + 1)
-        table = _table(grid, filters, slice(first, last), inside)
+        rows = slice(first, last)
+        table = _table(grid, filters, rows, inside)
         with torch.inference_mode(False):
             matrices = tuple(torch.from_numpy(np.ascontiguousarray(np.moveaxis(t, -1, 0))).to(device, dtype) for t in table)
-        bands.append(_Band(inside, matrices))
+        bands.append(_Band(rows, inside, matrices))
     return tuple(bands)
 
 

@@ -2,8 +2,8 @@ r"""Fields on the sphere as waves on their rows, channels last: one FFT that fil
 
 .. math:: z_m(\mu) = \sum_j u(\mu, \lambda_j)\, e^{-i m \lambda_j}, \qquad 0 \le m \le n / 2
 
-Rows are ``(wave, lat, 2, batch, channel)``, real part first, south first; coefficients here ``(order, degree, 2, batch, channel)``. With the
-channels last every map of channels is one plain matrix product. Numbers are those of :mod:`anygrid.numerics.longitude_waves` and
+Rows are ``(wave, lat, 2, batch, channel)``, real part first, south first; coefficients here ``(order, degree, 2, batch, channel)``. With
+the channels last every map of channels is one plain matrix product. Numbers are those of :mod:`anygrid.numerics.longitude_waves` and
 :mod:`anygrid.numerics.spherical_harmonics`, in another order.
 """
 

@@ -9,8 +9,8 @@ r"""U-shaped spherical operator: filters of small reach where the field is fine,
 
 with local convolutions :math:`\mathcal C` (:mod:`anygrid.numerics.sphere_convolution`), one matrix :math:`R_l` for each degree as in
 :class:`~anygrid.operators.spherical_fno.SphericalFNO`, and changes of level by truncation of the harmonics, which loses nothing that
-a level carries. Level 0 lies on the caller's grid; the others, each with half the degrees and twice the channels, on Gaussian grids of
-their own, whatever the caller's. Filters and harmonics share one FFT of the rows. Local convolutions beside harmonics are those of
+a level carries. Level 0 lies on the caller's grid; the others, each with half the degrees and half as many channels more, on Gaussian
+grids of their own, whatever the caller's. Filters and harmonics share one FFT of the rows. Local convolutions beside harmonics are those of
 Liu-Schiaffini et al. 2024 (arXiv:2402.16845), spherical networks of this kind in Bonev et al. 2023 (arXiv:2306.03838).
 """
 
@@ -47,7 +47,7 @@ class SphericalUNet(nn.Module):
     degree
         Highest degree on level 0, with the bounds of :class:`~anygrid.operators.spherical_fno.SphericalFNO`; halved on each level below.
     width
-        Channels on level 0; doubled on each level below.
+        Channels on level 0; half as many more on each level below.
     levels
         Number of levels.
     blocks
@@ -77,7 +77,7 @@ class SphericalUNet(nn.Module):
         blocks: int = 2,
         head: int = 128,
         coordinates: bool = True,
-        oversampling: float = 1.5,
+        oversampling: float = 1.0,
     ) -> None:
         super().__init__()
         if min(inputs, outputs, width, levels, blocks, head) < 1 or degree < 2 ** (levels - 1) or not 1 <= oversampling <= 4:
@@ -102,9 +102,10 @@ class SphericalUNet(nn.Module):
         for _ in range(levels - 1):
             self.encoders.append(_Layer(width, degree, coordinates, spectral=False))
             self.decoders.append(_Layer(width, degree, coordinates))
-            self.down.append(nn.Parameter(torch.randn(width, 2 * width) / width**0.5))
-            self.up.append(nn.Parameter(torch.randn(2 * width, width) / (12 * width) ** 0.5))
-            degree, width = degree // 2, 2 * width
+            more = width + width // 2
+            self.down.append(nn.Parameter(torch.randn(width, more) / width**0.5))
+            self.up.append(nn.Parameter(torch.randn(more, width) / (6 * more) ** 0.5))
+            degree, width = degree // 2, more
             self.grids.append((_coarse(degree, oversampling), degree))
         self.lowest = nn.ModuleList(_Layer(width, degree, coordinates) for _ in range(blocks))
         width = self.arguments["width"]

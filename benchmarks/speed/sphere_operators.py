@@ -103,7 +103,8 @@ def main() -> None:
     for what, make in (("forward", _forward), ("training step", _step)):
         found = interleaved({name: make(operator, a) for name, operator in operators.items()}, options.rounds, clock=time.thread_time)
         result["rows"][what] = found
-        ratios |= {f"{what}: {name} over SphericalUNet": ratio(found, name, "SphericalUNet") for name in operators if name != "SphericalUNet"}
+        others = [name for name in operators if name != "SphericalUNet"]
+        ratios |= {f"{what}: {name} over SphericalUNet": ratio(found, name, "SphericalUNet") for name in others}
         print(what, {name: round(row["median_ms"], 1) for name, row in found.items()}, flush=True)
     for nlat, nlon in SIZES:
         for angular in (0, 1):

@@ -1,4 +1,4 @@
-"""Cases 1, 5 and 6 of the standard test set (Williamson et al. 1992, J. Comput. Phys. 102, 211, section 3); case 2 lies beside the solver."""
+"""Cases 1, 5 and 6 of the standard test set (Williamson et al. 1992, J. Comput. Phys. 102, 211, section 3)."""
 
 import math
 
@@ -35,7 +35,7 @@ def _invariants(problem, x, grid):
 
 @pytest.mark.parametrize("tilt", [0.0, math.pi / 2 - 0.05])
 def test_case_1_a_bell_goes_round(tilt):
-    """Solid rotation carries a cosine bell round the equator, or nearly over the poles, once in 12 days; the wind is held as it is."""
+    """Solid rotation carries a cosine bell round the equator, or nearly over the poles, half round in 6 days; the wind is held as it is."""
     problem, grid, degree = ShallowWaterSphere(rotation=0.0), Sphere.gauss(32, 64), 31
     lat, lon = _angles(grid)
     speed, reach = 2 * math.pi * problem.radius / (12 * DAY), problem.radius / 3
@@ -54,17 +54,16 @@ def test_case_1_a_bell_goes_round(tilt):
 
     start = c = analyse(bell[None, None], grid)
     steps = 144
-    h = 12 * DAY / steps
+    h = 6 * DAY / steps
     for _ in range(steps):
         k1 = rate(c)
         k2 = rate(c + h / 2 * k1)
         k3 = rate(c + h / 2 * k2)
         c = c + h / 6 * (k1 + 2 * k2 + 2 * k3 + rate(c + h * k3))
-    smooth = synthesise(start, grid)
-    error = float((synthesise(c, grid) - smooth).norm() / smooth.norm())
-    print(error, float((smooth[0, 0] - bell).norm() / bell.norm()))
-    assert error < 5e-3
-    assert float((smooth[0, 0] - bell).norm() / bell.norm()) < 5e-2
+    smooth = synthesise(start, grid)[0, 0]
+    assert float((smooth - bell).norm() / bell.norm()) < 5e-2
+    there = smooth.roll(32, -1)  # on the other side, where a bell looks the same
+    assert float((synthesise(c, grid)[0, 0] - there).norm() / there.norm()) < 5e-3
     assert float((c - start)[..., 0, 0, 0].abs()) < 1e-10 * float(start[..., 0, 0, 0])
 
 
@@ -82,10 +81,8 @@ def test_case_5_flow_over_a_mountain():
     problem = ShallowWaterSphere(dt=2 * DAY, mountain=2000.0, depth=5960.0)
     grid = Sphere.gauss(32, 64)
     a = _over_a_mountain(problem, grid)
-    assert 1900 < float(5960 - (problem.radius * problem.rotation * 20 + 200) * 0.25 / problem.gravity - a[0, 2].min()) < 2200
     u = problem.solve(a, grid)
     before, after = _invariants(problem, a, grid), _invariants(problem, u, grid)
-    print([after[i] / before[i] - 1 for i in range(3)], float(u[:, 1].abs().max()))
     assert abs(after[0] / before[0] - 1) < 1e-13
     assert abs(after[1] / before[1] - 1) < 1e-4
     assert abs(after[2] / before[2] - 1) < 1e-2
@@ -100,7 +97,6 @@ def test_case_5_converges():
         state = analyse(problem.solve(_over_a_mountain(problem, grid), grid), grid)
         runs.append(state[:, :, :12, :12])
     errors = [((run - runs[-1])[:, :2].norm() / runs[-1][:, :2].norm()).item() for run in runs[:-1]]
-    print(errors)
     assert errors[2] < errors[1] < errors[0]
     assert errors[2] < errors[0] / 4
 
@@ -125,12 +121,10 @@ def test_case_6_rossby_haurwitz_wave():
     start, end = (torch.view_as_complex(problem._state(x, grid)[0, 0, 5, 4].contiguous()) for x in (a, out))
     speed = -float(torch.angle(end / start)) / r / DAY
     exact = (r * (3 + r) * omega - 2 * turn) / ((1 + r) * (2 + r))
-    print(speed / exact, float(end.abs() / start.abs()))
     assert math.degrees(exact) * DAY == pytest.approx(12.2, abs=0.05)
     assert 0.85 < speed / exact < 1.02
     assert float(end.abs() / start.abs()) == pytest.approx(1, abs=0.02)
     before, after = _invariants(problem, a, grid), _invariants(problem, out, grid)
-    print([after[i] / before[i] - 1 for i in range(3)])
     assert abs(after[0] / before[0] - 1) < 1e-13
     assert abs(after[1] / before[1] - 1) < 1e-4
     assert abs(after[2] / before[2] - 1) < 5e-3

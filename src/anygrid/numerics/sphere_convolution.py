@@ -7,8 +7,7 @@ r"""Convolution with filters of small reach on the sphere: discrete in the data,
 (Ocampo, Price and McEwen 2023, arXiv:2209.13603, eq. 10) with the filters of :class:`~anygrid.numerics.cap_filters.CapFilters` and the
 quadrature of the grid: the layer means the same at every resolution. Rows of longitude are shift-invariant, so the sum over longitude is a
 product of waves, and what is left is one banded real matrix in latitude for each wave: poles, where a cap holds whole rows, cost no more
-than the equator. Beside a sparse matrix product it takes 0.4 to 0.7 of the time from 32x64 to 91x180 points, and differentiates for free
-(``benchmarks/results/sphere_operators.json``).
+than the equator. ``benchmarks/speed/sphere_operators.py`` has a sparse matrix product beside it.
 
 The rows of every matrix are corrected so that filters without direction average constants exactly, and the others map them to zero.
 """

@@ -29,6 +29,7 @@ SPEED = [
     "speed/long_use.py",
     "speed/refine.py --timing --budget 45",
     "speed/sphere.py",
+    "speed/sphere_operators.py",
 ]
 ACCURACY = [
     *(f"accuracy/run.py {task} --minutes 15" for task in ("darcy", "burgers", "navier_stokes")),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from anygrid.grid import Bounded, Box, Grid, Periodic, Points, Sphere
-from anygrid.operators import FNO, SphericalFNO, UNet, check_operator, default_operator
+from anygrid.operators import FNO, SphericalFNO, SphericalUNet, UNet, check_operator, default_operator
 
 GRIDS = {
     "periodic": Box.uniform({"x": Periodic()}, 64),
@@ -41,6 +41,13 @@ def test_contract(kind, name):
 def test_contract_of_the_spherical_operator(name, coordinates):
     torch.manual_seed(0)
     check_operator(SphericalFNO(2, 3, 8, width=8, depth=2, coordinates=coordinates), GRIDS[name], 2, 3)
+
+
+@pytest.mark.parametrize("name", ["gauss", "equiangular"])
+@pytest.mark.parametrize("coordinates", [True, False])
+def test_contract_of_the_u_shaped_spherical_operator(name, coordinates):
+    torch.manual_seed(0)
+    check_operator(SphericalUNet(2, 3, 8, width=8, coordinates=coordinates), GRIDS[name], 2, 3)
 
 
 @pytest.mark.parametrize("kind", ["default", "fno"])

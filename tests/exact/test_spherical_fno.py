@@ -2,26 +2,13 @@
 
 import pytest
 import torch
-from sphere_support import random_coefficients, with_poles
+from sphere_support import random_coefficients, rotated, rotation, with_poles
 
 from anygrid.errors import GridError, UsageError
 from anygrid.grid import Axis, Bounded, Box, Periodic, Points, Sphere
-from anygrid.numerics.spherical_harmonics import analyse, evaluate_at, synthesise
+from anygrid.numerics.spherical_harmonics import analyse, synthesise
 from anygrid.operators import SphericalFNO
 from anygrid.operators.spherical_fno import _mix
-
-
-def _rotation():
-    q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))
-    return q * torch.det(q).sign()
-
-
-def _rotated(c, grid, rotation):
-    """Values on ``grid`` of the rotated function: those of the function at the points turned back."""
-    lat, lon = torch.deg2rad(grid.points()).unbind(-1)
-    x, y, z = (torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], -1) @ rotation).unbind(-1)
-    there = torch.rad2deg(torch.asin(z.clamp(-1, 1))).flatten(), torch.rad2deg(torch.atan2(y, x)).flatten()
-    return evaluate_at(c, *there).unflatten(2, grid.shape)
 
 
 def _operator(depth=3, coordinates=False):
@@ -32,9 +19,9 @@ def _operator(depth=3, coordinates=False):
 @torch.no_grad()
 def _error(operator, grid):
     """How far rotating before and rotating after the operator are apart, for an input of degree 6 and a standard deviation about 1."""
-    c, rotation = random_coefficients(6, 1, 2) / 3, _rotation()
-    after = _rotated(analyse(operator(synthesise(c, grid), grid), grid), grid, rotation)
-    before = operator(_rotated(c, grid, rotation), grid)
+    c, turn = random_coefficients(6, 1, 2) / 3, rotation()
+    after = rotated(analyse(operator(synthesise(c, grid), grid), grid), grid, turn)
+    before = operator(rotated(c, grid, turn), grid)
     return float((before - after).norm() / after.norm())
 
 

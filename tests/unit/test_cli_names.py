@@ -83,6 +83,17 @@ def test_the_spherical_operator():
         operator_named("sfno", modes=40)(1, 1, Sphere.gauss(12, 24))
 
 
+def test_the_u_shaped_spherical_operator():
+    made = operator_named("sunet", width=4, modes=6, depth=2)(1, 1, Sphere.gauss(12, 24))
+    assert (made.arguments["degree"], made.arguments["width"], made.arguments["levels"]) == (5, 4, 2)
+    assert operator_named("sunet")(1, 1, Sphere.gauss(12, 24)).arguments["levels"] == 3
+    assert operator_named("sunet", modes=3)(1, 1, Sphere.gauss(12, 24)).arguments["levels"] == 2
+    with pytest.raises(AnygridError, match="sunet: expected data on latitudes and longitudes, got a Box"):
+        operator_named("sunet")(1, 1, Box.uniform({"x": Periodic(0, 1), "y": Bounded(0, 1)}, (16, 17)))
+    with pytest.raises(AnygridError, match="at most the 3 levels that 6 degrees allow"):
+        operator_named("sunet", modes=6, depth=4)(1, 1, Sphere.gauss(12, 24))
+
+
 @pytest.fixture
 def cube():
     dates = pd.date_range("1979-01-01", periods=36, freq="MS")

@@ -160,6 +160,7 @@ def operator_named(name: str, *, width: int | None = None, modes: int | None = N
         "fno": ("width", "modes", "depth"),
         "unet": ("width", "depth"),
         "sfno": ("width", "modes", "depth"),
+        "sunet": ("width", "modes", "depth"),
     }
     key = name.strip().lower()
     if key not in takes:
@@ -185,24 +186,38 @@ def operator_named(name: str, *, width: int | None = None, modes: int | None = N
         return UNet(inputs, outputs, [i.periodic for i in grid.domain], **sizes)
 
     def sfno(inputs: int, outputs: int, grid: Grid) -> nn.Module:
-        return _spherical(inputs, outputs, grid, given)
+        from anygrid.operators import SphericalFNO
 
-    return {"fno": fno, "unet": unet, "sfno": sfno}[key]
+        sizes: dict[str, Any] = {k: v for k, v in given.items() if k != "modes"}
+        return SphericalFNO(inputs, outputs, _degree(grid, modes, key), **sizes)
+
+    def sunet(inputs: int, outputs: int, grid: Grid) -> nn.Module:
+        from anygrid.operators import SphericalUNet
+
+        degree = _degree(grid, modes, key)
+        most = max(1, degree.bit_length())
+        if depth is not None and depth > most:
+            raise UsageError(
+                "--depth", f"at most the {most} levels that {degree + 1} degrees allow", str(depth), f"--depth {most} or fewer"
+            )
+        sizes: dict[str, Any] = {"levels": min(3, most)} | {{"depth": "levels"}.get(k, k): v for k, v in given.items() if k != "modes"}
+        return SphericalUNet(inputs, outputs, degree, **sizes)
+
+    return {"fno": fno, "unet": unet, "sfno": sfno, "sunet": sunet}[key]
 
 
-def _spherical(inputs: int, outputs: int, grid: Grid, given: dict[str, int]) -> nn.Module:
+def _degree(grid: Grid, modes: int | None, name: str) -> int:
+    """Highest degree of a spherical operator: what was asked for, or what the grid carries exactly, up to 63."""
     from anygrid.grid import Sphere
     from anygrid.numerics.spherical_harmonics import exact_degree, highest_degree
-    from anygrid.operators import SphericalFNO
 
     if not isinstance(grid, Sphere):
-        raise UsageError("--operator sfno", "data on latitudes and longitudes", f"a {type(grid).__name__}", "leave --operator out")
-    kept, most = given.get("modes", min(64, exact_degree(grid) + 1)), highest_degree(grid) + 1
+        raise UsageError(f"--operator {name}", "data on latitudes and longitudes", f"a {type(grid).__name__}", "leave --operator out")
+    kept, most = min(64, exact_degree(grid) + 1) if modes is None else modes, highest_degree(grid) + 1
     if kept > most:
         points = f"{grid.shape[0]}x{grid.shape[1]}"
         raise UsageError("--modes", f"at most the {most} degrees that {points} points tell apart", str(kept), f"--modes {most} or fewer")
-    sizes: dict[str, Any] = {k: v for k, v in given.items() if k != "modes"}
-    return SphericalFNO(inputs, outputs, kept - 1, **sizes)
+    return kept - 1
 
 
 def _default_sized(given: dict[str, int]) -> Build:

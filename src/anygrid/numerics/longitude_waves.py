@@ -28,7 +28,7 @@ from torch import Tensor
 from anygrid.grid import Sphere
 from anygrid.numerics.legendre import has_quadrature
 
-__all__ = ["FOLDED", "Longitudes", "differentiable", "from_waves", "is_folded", "longitudes", "to_waves"]
+__all__ = ["FOLDED", "Longitudes", "differentiable", "from_waves", "is_folded", "is_smooth", "longitudes", "to_waves"]
 
 FOLDED = 64  # degree from which on half the products are worth the sums and differences
 
@@ -42,7 +42,7 @@ class Longitudes:
     folded: bool
     stride: int  # above 1 where the grid is too coarse for the waves
     phase: Tensor | None  # exp(-i m first longitude), (wave, 1), where that is not 0
-    once: Tensor  # how often a wave counts in a real field: 1 for wave number 0, else 2; (wave, 1, 1, 1, 1)
+    once: Tensor  # how often a wave counts in a real field: 1 for wave number 0 and half of an even number of points, else 2; 5 dimensions
     matrix: Tensor | None  # (wave 2, nlon), cos and -sin, where there is no FFT
 
 
@@ -64,6 +64,8 @@ def longitudes(grid: Sphere, degree: int, dtype: torch.dtype, device: torch.devi
             phase = torch.view_as_complex(torch.from_numpy(pair).to(device, dtype))[:, None]
         once = torch.full((len(waves), 1, 1, 1, 1), 2.0, dtype=dtype, device=device)
         once[0] = 1.0
+        if even and stride * nlon % 2 == 0:
+            once[-1] = 1.0
         return Longitudes(nlat, nlon, is_folded(grid, degree), stride, phase, once, matrix)
 
 
@@ -162,3 +164,11 @@ def from_waves(z: Float[Tensor, "wave parity latitude field 2"], grid: Sphere, d
 def differentiable(x: Tensor) -> bool:
     """Whether autograd follows ``x``: its bookkeeping costs as much as a small transform."""
     return torch.is_grad_enabled() and x.requires_grad
+
+
+def is_smooth(n: int) -> bool:
+    """Whether a number of points has no prime factor above 5, which FFTs like."""
+    for p in (2, 3, 5):
+        while n % p == 0:
+            n //= p
+    return n == 1

@@ -9,11 +9,12 @@ from anygrid.operators.check import check_operator
 from anygrid.operators.fno import FNO
 from anygrid.operators.latent_fno import LatentFNO, latent_shape
 from anygrid.operators.spherical_fno import SphericalFNO
+from anygrid.operators.spherical_unet import SphericalUNet
 from anygrid.operators.unet import UNet
 
-__all__ = ["FNO", "OPERATORS", "LatentFNO", "SphericalFNO", "UNet", "check_operator", "default_operator"]
+__all__ = ["FNO", "OPERATORS", "LatentFNO", "SphericalFNO", "SphericalUNet", "UNet", "check_operator", "default_operator"]
 
-OPERATORS: tuple[type[nn.Module], ...] = (LatentFNO, FNO, UNet, SphericalFNO)
+OPERATORS: tuple[type[nn.Module], ...] = (LatentFNO, FNO, UNet, SphericalFNO, SphericalUNet)
 
 
 # Points along an axis of the coarse latent grid, by number of axes: about a thousand points in all dimensions but the first.

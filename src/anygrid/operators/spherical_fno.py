@@ -12,18 +12,17 @@ Bonev et al. 2023 (arXiv:2306.03838), with real matrices.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from anygrid.errors import GridError, UsageError
-from anygrid.grid import Grid, Points, Sphere
-from anygrid.numerics.interpolation import interpolate
-from anygrid.numerics.spherical_harmonics import analyse, evaluate_at, merge, split, synthesise
+from anygrid.errors import UsageError
+from anygrid.grid import Grid
+from anygrid.numerics.spherical_harmonics import analyse, merge, split, synthesise
 from anygrid.operators.lean import perceptron
+from anygrid.operators.sphere_layers import check_sphere, evaluate, linear_map, moved, with_position
 
 __all__ = ["SphericalFNO"]
 
@@ -86,35 +85,20 @@ class SphericalFNO(nn.Module):
         GridError
             For a tensor that does not lie on ``grid``, and a grid that is no global sphere, has uneven latitudes, or too few points.
         """
-        if not isinstance(grid, Sphere):
-            raise GridError(
-                "SphericalFNO", "a Sphere", type(grid).__name__, "use --operator default, or latitudes and longitudes in degrees"
-            )
-        if tuple(a.shape[1:]) != (self.inputs, *grid.shape):
-            expected = ", ".join(map(str, (self.inputs, *grid.shape)))
-            raise GridError("SphericalFNO", f"input of shape (batch, {expected})", str(tuple(a.shape)))
-        x = a
-        if self.coordinates:
-            x = torch.cat([a, _unit_vectors(grid, a.dtype, a.device).expand(len(a), -1, -1, -1)], 1)
-        x = _linear(x, self.lift)
+        sphere = check_sphere(a, grid, self.inputs, "SphericalFNO")
+        x = linear_map(with_position(a, sphere) if self.coordinates else a, self.lift)
         elsewhere = query is not None and query != grid
         for k, (weight, pointwise) in enumerate(zip(self.spectral, self.pointwise, strict=True)):
             assert isinstance(pointwise, nn.Linear)
             x = nn.functional.gelu(x) if k else x
-            mixed = _mix(analyse(x, grid, self.degree), weight)
-            beside = _linear(x, pointwise)
+            mixed = _mix(analyse(x, sphere, self.degree), weight)
+            beside = linear_map(x, pointwise)
             if elsewhere and k == len(self.spectral) - 1:
                 assert query is not None
-                x = _evaluate(mixed, query) + _moved(beside, grid, query)
+                x = evaluate(mixed, query, "SphericalFNO") + moved(beside, sphere, query, "SphericalFNO")
             else:
-                x = synthesise(mixed, grid) + beside
+                x = synthesise(mixed, sphere) + beside
         return torch.movedim(perceptron(torch.movedim(x, 1, -1), self.first, self.second), -1, 1)
-
-
-def _linear(x: Float[Tensor, "batch channel lat lon"], linear: nn.Linear) -> Tensor:
-    """Pointwise map of the channels where they lie: transforms want latitude and longitude last."""
-    weight = linear.weight.expand(len(x), -1, -1)
-    return torch.baddbmm(linear.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 def _mix(c: Float[Tensor, "batch inputs degree order 2"], weight: Float[Tensor, "degree inputs outputs"]) -> Tensor:
@@ -122,23 +106,3 @@ def _mix(c: Float[Tensor, "batch inputs degree order 2"], weight: Float[Tensor, 
     flat = split(c).unflatten(2, (len(c), -1, 2))
     mixed = torch.einsum("mlbip,lio->mlbop", flat, weight)
     return merge(mixed.reshape(*mixed.shape[:2], -1), len(c))
-
-
-def _evaluate(c: Float[Tensor, "batch channel degree order 2"], query: Grid) -> Tensor:
-    if isinstance(query, Sphere):
-        return synthesise(c, query)
-    if isinstance(query, Points) and query.ndim == 2:
-        latitude, longitude = query.points().unbind(-1)
-        return evaluate_at(c, latitude, longitude)
-    raise GridError("SphericalFNO", "a Sphere, or Points of latitude and longitude, as query", type(query).__name__)
-
-
-def _moved(x: Float[Tensor, "batch channel lat lon"], grid: Sphere, query: Grid) -> Tensor:
-    return _evaluate(analyse(x, grid), query) if grid.gaussian else interpolate(x, grid, query, smooth=True)
-
-
-@lru_cache(maxsize=32)
-def _unit_vectors(grid: Sphere, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "3 lat lon"]:
-    with torch.inference_mode(False):
-        lat, lon = torch.deg2rad(grid.points()).unbind(-1)
-        return torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()]).to(device, dtype)

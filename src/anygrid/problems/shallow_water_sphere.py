@@ -14,6 +14,7 @@ from torch import Tensor
 from anygrid.errors import AnygridError, GridError, UsageError
 from anygrid.fields import Variable
 from anygrid.grid import Grid, Sphere
+from anygrid.numerics.longitude_waves import is_smooth
 from anygrid.numerics.sphere_calculus import inverse_laplacian, laplacian, vorticity_divergence, wind
 from anygrid.numerics.spherical_harmonics import analyse, exact_degree, synthesise, truncate
 from anygrid.numerics.stepping import ETDRK4, Nonlinear, Stepper, finite_input, march
@@ -32,11 +33,11 @@ class ShallowWaterSphere(Problem):
     .. math::
         \partial_t \zeta &= -\nabla \cdot \big((\zeta + f) \mathbf{v}\big) - D \zeta, \qquad f = 2 \Omega \sin\varphi \\
         \partial_t \delta &= \mathbf{k} \cdot \nabla \times \big((\zeta + f) \mathbf{v}\big)
-            - \nabla^2 \big(g h + \tfrac12 |\mathbf{v}|^2\big) - D \delta \\
+            - \nabla^2 \big(g (h + b) + \tfrac12 |\mathbf{v}|^2\big) - D \delta \\
         \partial_t h &= -\nabla \cdot (h \mathbf{v}) - D h, \qquad
         D = \frac1\tau \Big(\frac{-a^2 \nabla^2}{L (L + 1)}\Big)^4
 
-    on a sphere of radius ``a`` without mountains. The volume of fluid is conserved to rounding.
+    on a sphere of radius ``a``, with a bottom of height ``b``. The volume of fluid is conserved to rounding.
 
     Parameters
     ----------
@@ -50,6 +51,9 @@ class ShallowWaterSphere(Problem):
         Root mean square wind of sampled states, metres a second.
     modes
         Highest degree of the stream function of sampled states.
+    mountain
+        Height of the mountain of case 5 in Williamson et al. (1992), metres: a cone of 20 degrees around 30 N, 90 W, which the truncation
+        smoothes. 0 leaves the bottom flat.
     damping
         Time scale ``tau`` of the hyperdiffusion at the highest degree ``L``, seconds.
     courant
@@ -75,6 +79,7 @@ class ShallowWaterSphere(Problem):
     modes: int = 8
     damping: float = 10800.0
     courant: float = 1.5
+    mountain: float = 0.0
 
     steps: ClassVar[int] = 20  # type: ignore[misc]
     inputs: ClassVar[tuple[Variable, ...]] = (
@@ -85,13 +90,13 @@ class ShallowWaterSphere(Problem):
     outputs: ClassVar[tuple[Variable, ...]] = inputs
     card: ClassVar[Card] = Card(
         title="Shallow water on the rotating sphere",
-        equation="v_t + (zeta + f) k x v + grad(g h + |v|^2 / 2) = 0,  h_t + div(h v) = 0,  in vorticity-divergence form",
-        boundary="none: the whole sphere, without mountains",
+        equation="v_t + (zeta + f) k x v + grad(g (h + b) + |v|^2 / 2) = 0,  h_t + div(h v) = 0,  in vorticity-divergence form",
+        boundary="none: the whole sphere; a flat bottom, or one mountain (`mountain`)",
         sampler="random stream function of degrees 1 to `modes`, power l^-2 in the wind, no divergence, depth in nonlinear balance",
         solver="spherical harmonics, products without aliasing; ETDRK4, hyperdiffusion exact; steps limited by the fastest gravity wave",
         order="spectral in space, 4 in time",
         cost="about 0.12 s of processor time a sample and 6 hours at 64x128 (degree 31), one core of a shared machine",
-        source="Williamson et al. 1992; tests: its case 2, Galewsky et al. 2004",
+        source="Williamson et al. 1992; tests: its cases 1, 2, 5 and 6, Galewsky et al. 2004",
     )
 
     def __post_init__(self) -> None:
@@ -99,6 +104,9 @@ class ShallowWaterSphere(Problem):
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
                 raise UsageError(f"ShallowWaterSphere({name}=...)", "a finite number above 0", f"{value}")
+        if not (0 <= self.mountain < self.depth):
+            wanted = f"a height from 0 to below the mean depth of {self.depth:g} m"
+            raise UsageError("ShallowWaterSphere(mountain=...)", wanted, f"{self.mountain}")
         if self.courant > 2.8:
             raise UsageError("ShallowWaterSphere(courant=...)", "at most 2.8, the stability limit", f"{self.courant}", "leave it at 1.5")
 
@@ -205,9 +213,11 @@ def _stepper(problem: ShallowWaterSphere, degree: int, h: float, dtype: torch.dt
 @lru_cache(maxsize=8)
 def _tendency(problem: ShallowWaterSphere, degree: int, dtype: torch.dtype, device: torch.device) -> Nonlinear:
     """Everything but the hyperdiffusion: a function of coefficients ``(batch, 3, degree, order, 2)``."""
-    nlat = next(n for n in range((3 * degree + 4) // 2, 4 * degree + 8) if _smooth(n))
+    nlat = next(n for n in range((3 * degree + 4) // 2, 4 * degree + 8) if is_smooth(n))
     grid, radius = Sphere.gauss(nlat, 2 * nlat), problem.radius
     coriolis = (2 * problem.rotation * torch.deg2rad(grid.points()[..., 0]).sin()).to(device, dtype)
+
+    bottom = _bottom(problem, degree, dtype, device)
 
     def tendency(state: Tensor) -> Tensor:
         vorticity, divergence, geopotential = state.split(1, 1)
@@ -215,14 +225,21 @@ def _tendency(problem: ShallowWaterSphere, degree: int, dtype: torch.dtype, devi
         carried = synthesise(state[:, ::2], grid)  # absolute vorticity and geopotential, carried by the same wind
         carried[:, 0] += coriolis
         curl, inflow = vorticity_divergence(carried * u, carried * v, grid, degree, radius)
-        head = geopotential + analyse(0.5 * (u.square() + v.square()), grid, degree)
+        head = geopotential + bottom + analyse(0.5 * (u.square() + v.square()), grid, degree)
         return torch.cat([-inflow[:, :1], curl[:, :1] - laplacian(head, radius), -inflow[:, 1:]], 1)
 
     return tendency
 
 
-def _smooth(n: int) -> bool:
-    for p in (2, 3, 5):
-        while n % p == 0:
-            n //= p
-    return n == 1
+@lru_cache(maxsize=8)
+def _bottom(problem: ShallowWaterSphere, degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    r"""Coefficients of the geopotential of the bottom, always of the same cone (Williamson et al. 1992, section 3, case 5).
+
+    .. math:: b = b_0 (1 - r / R), \qquad r^2 = \min\big(R^2, (\lambda - 3\pi/2)^2 + (\varphi - \pi/6)^2\big), \qquad R = \pi / 9
+    """
+    nlat = max(180, degree + 1)
+    grid = Sphere.gauss(nlat, 2 * nlat)
+    lat, lon = torch.deg2rad(grid.points()).unbind(-1)
+    away = torch.hypot(lon - 1.5 * math.pi, lat - math.pi / 6).clamp(max=math.pi / 9)
+    cone = problem.gravity * problem.mountain * (1 - away / (math.pi / 9))
+    return analyse(cone[None, None], grid, degree).to(device, dtype)

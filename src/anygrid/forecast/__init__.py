@@ -7,6 +7,7 @@ from anygrid.forecast.perturb import Perturbation
 from anygrid.forecast.roll import ForecastError, forecast
 from anygrid.forecast.summary import Keep
 from anygrid.forecast.verify import truth_for
+from anygrid.forecast.view import View, on_grid
 
 __all__ = [
     "ForecastError",
@@ -15,10 +16,12 @@ __all__ = [
     "Parareal",
     "Perturbation",
     "Tally",
+    "View",
     "calibrate",
     "ensemble",
     "estimated_error",
     "forecast",
+    "on_grid",
     "own_data",
     "parareal",
     "truth_for",

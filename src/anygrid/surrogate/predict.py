@@ -15,7 +15,7 @@ from anygrid.errors import DataError
 from anygrid.fields import Layout, check_units, find_grid, find_layout, restore, select, to_dataset, to_tensor
 from anygrid.fields.variables import coordinate
 from anygrid.grid import Box, Grid, Points
-from anygrid.surrogate.geometry import snap
+from anygrid.surrogate.geometry import snap, window
 from anygrid.surrogate.seen import InputRangeWarning
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def predict(surrogate: Surrogate, ds: xr.Dataset, grid: Grid | None = None, *, r
     Parameters
     ----------
     grid
-        Where to evaluate the output: a grid, or scattered points, of the domain of training.
+        Where to evaluate the output: a grid of the domain of training or of a part of it, or scattered points.
     rows
         Samples in one batch; by default as many as make half a million points.
 
@@ -125,7 +125,7 @@ def _target(grid: Grid, reference: Grid) -> Grid:
             raise DataError("predict: output points", f"{reference.ndim} coordinates ({', '.join(reference.dims)})", str(grid.ndim))
         extent = reference.domain
         return Points(grid.coordinates, grid.names, extent, grid.quadrature, grid.dim)
-    return snap(grid, reference, "predict: output grid")
+    return window(grid, reference, "predict: output grid")
 
 
 def _blocks(data: xr.Dataset, leading: list[str], rows: int) -> Iterator[xr.Dataset]:

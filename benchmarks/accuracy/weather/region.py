@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from anygrid.fields import grid_coordinates
 from anygrid.grid import Sphere
 from anygrid.numerics.spherical_harmonics import analyse, evaluate_at, synthesise
+from anygrid.operators import default_operator
 from anygrid.surrogate import Downscaling
 from anygrid.training import fit_downscaling
 
@@ -67,7 +69,7 @@ def rmse(found: NDArray[Any], truth: NDArray[Any], lat: NDArray[Any]) -> float:
 
 
 def compare(
-    fine: xr.Dataset, coarse: xr.Dataset, others: dict[str, dict[str, NDArray[Any]]], steps: int, split: int
+    fine: xr.Dataset, coarse: xr.Dataset, others: dict[str, dict[str, NDArray[Any]]], steps: int, split: int, width: int
 ) -> tuple[dict[str, Any], Downscaling, xr.Dataset]:
     """Errors at the held-out times of interpolation, of interpolation with the mean departure of each point, and of the downscaling."""
     began = time.monotonic()
@@ -78,6 +80,7 @@ def compare(
         NAMES,
         static=STATIC,
         steps=steps,
+        operator=partial(default_operator, width=width),
         listener=lambda p: print(p.message) if p.message else None,
     )
     seconds = time.monotonic() - began
@@ -156,28 +159,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--late", type=int, default=24, help="hours by which the persistent parent is late")
+    parser.add_argument("--width", type=int, default=24)
+    parser.add_argument("--late", type=int, default=24, help="hours by which the persistent parent is late; 0 leaves it out")
     asked = parser.parse_args()
     fine, coarse, sharp = fields(asked.folder)
     split = round((1 - HELD_OUT) * fine.sizes["time"])
-    perfect, made, out = compare(fine, coarse, {"spherical harmonics": sharp}, asked.steps, split)
+    perfect, made, out = compare(fine, coarse, {"spherical harmonics": sharp}, asked.steps, split, asked.width)
     at = split + GAP + (fine.sizes["time"] - split - GAP) // 2
     draw(fine, plain_of(made, coarse)["t2m"][at], out, coarse, at)
-    late = coarse.assign_coords(time=coarse["time"] + np.timedelta64(asked.late, "h"))
-    both = np.intersect1d(late["time"].values, fine["time"].values)
-    poor, _, _ = compare(fine.sel(time=both), late.sel(time=both), {}, asked.steps, split - asked.late // 6)
-    result = {
-        "command": f"python benchmarks/accuracy/weather/region.py {asked.folder.name} --steps {asked.steps} --late {asked.late}",
+    words = f"--steps {asked.steps} --width {asked.width} --late {asked.late}"
+    result: dict[str, Any] = {
+        "command": f"python benchmarks/accuracy/weather/region.py {asked.folder.name} {words}",
         "region": f"{SOUTH:g} to {NORTH:g} N, {WEST:g} to {EAST:g} E, {fine.sizes['lat']}x{fine.sizes['lon']} points of T63",
         "days": fine.sizes["time"] / 4,
         "first": str(fine["time"].values[0]),
         "held_out_from": str(fine["time"].values[split + GAP]),
         "perfect parent (truth cut to T30)": perfect,
-        f"persistent parent (truth of {asked.late} h before, cut to T30)": poor,
         "load": round(os.getloadavg()[0], 1),
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("torch", "jcm", "numpy")},
     }
+    if asked.late:
+        late = coarse.assign_coords(time=coarse["time"] + np.timedelta64(asked.late, "h"))
+        both = np.intersect1d(late["time"].values, fine["time"].values)
+        poor, _, _ = compare(fine.sel(time=both), late.sel(time=both), {}, asked.steps, split - asked.late // 6, asked.width)
+        result[f"persistent parent (truth of {asked.late} h before, cut to T30)"] = poor
     (HERE / "region.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

@@ -106,7 +106,7 @@ def test_the_file_holds_everything_and_is_told_from_others(tmp_path):
 
 def test_what_fine_data_add_is_learned_at_times_in_common(tmp_path):
     fine = fine_data().isel(time=slice(2, None))  # the first two coarse times have none
-    small = lambda i, o, g: FNO(i, o, [False, False], [5, 5], width=12, depth=2)  # noqa: E731
+    small = lambda i, o, g: FNO(i, o, [False, False], [5, 5], width=8, depth=1)  # noqa: E731
     made = fit_downscaling(fine, coarse_data(), ["t2m"], ["t2m"], static=["orography"], steps=60, operator=small, batch=8)
     plain = float(np.sqrt(np.mean((smooth(LAT, LON)[-1] - fine["t2m"].values[-1]) ** 2)))
     found = made.predict(coarse_data().isel(time=[-1]))["t2m"].values[0]

@@ -2,7 +2,8 @@
 
     python benchmarks/accuracy/weather/region_era5.py /path/to/era5_europe region.nc
 
-Every fifth point of it, 1.25 degrees apart, is the parent. One day shows the way of the data, not what can be won: the last hours are held out, and look much like those before them.
+Every fifth point of it, 1.25 degrees apart, is the parent. One day shows the way of the data, not what can be won: the last hours are held
+out, and look much like those before them.
 """
 
 import sys

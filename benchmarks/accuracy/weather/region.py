@@ -101,7 +101,7 @@ def compare(
     facts = {
         "steps": steps,
         "training_minutes": round(seconds / 60, 1),
-        "samples": made.correction.record.get("samples"),
+        "samples_seen": made.correction.record.get("samples"),
         "parameters": sum(p.numel() for p in made.parameters()),
         "rmse": table,
     }

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from anygrid.cli import exporting, fitting, measuring, running, solving, tracking, using, verifying, weather
+from anygrid.cli import exporting, fitting, measuring, regions, running, solving, tracking, using, verifying, weather
 from anygrid.cli.talk import speaks
 from anygrid.cli.words import gathered
 from anygrid.errors import AnygridError, did_you_mean
@@ -72,6 +72,7 @@ app.command("predict", short_help="Apply a surrogate to new inputs, on any grid.
 app.command("evaluate", short_help="Measure its error beside baselines and solver.")(measuring.evaluate)
 app.command("refine", short_help="Bring predictions to the solver's accuracy.")(using.refine)
 app.command("forecast", short_help="Apply it again and again; score it by lead.")(using.forecast)
+app.command("downscale", short_help="Learn a region's fine fields from coarse ones.")(regions.downscale)
 app.command("track", short_help="Find storms in fields, and follow them.")(tracking.track)
 app.command("verify", short_help="Score a forecast or an ensemble by lead.")(verifying.verify)
 app.command("export", short_help="Write it for other programs, or as a web page.")(exporting.export)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anygrid.grid import Grid
     from anygrid.surrogate import Surrogate
 
-__all__ = ["data_facts", "grid_text", "is_surrogate", "show", "surrogate_facts"]
+__all__ = ["data_facts", "downscaling_facts", "grid_text", "is_surrogate", "show", "surrogate_facts"]
 
 
 def is_surrogate(path: str) -> bool:
@@ -52,6 +52,23 @@ def surrogate_facts(surrogate: Surrogate) -> dict[str, Any]:
         "range of inputs seen": seen,
         "settings": {k: v for k, v in settings.items() if v not in (None, [], {}, "")},
         "provenance": surrogate.provenance,
+    }
+
+
+def downscaling_facts(path: str) -> dict[str, Any]:
+    """What a downscaling takes and gives, and the facts of what it learned."""
+    from anygrid.surrogate import Downscaling
+
+    found = Downscaling.load(path)
+    learned = surrogate_facts(found.correction)
+    return {
+        "coarse inputs": {v.name: _variable(v) for v in found.inputs},
+        "outputs": {v.name: _variable(v) for v in found.outputs},
+        "static": [v.name for v in found.correction.inputs[len(found.inputs) :]],
+        "region": grid_text(found.grid),
+        "error of what is added, relative to it (1 is interpolation)": learned["validation error"],
+        **{key: learned[key] for key in ("operator", "parameters", "training")},
+        "provenance": found.provenance,
     }
 
 

@@ -10,20 +10,22 @@ import numpy as np
 
 from anygrid.cli import names
 from anygrid.errors import DataError, FileError, GridError, UsageError, did_you_mean
-from anygrid.grid import Box, Grid, Points, Sphere
+from anygrid.grid import Axis, Bounded, Box, Grid, Points, Sphere
 
 if TYPE_CHECKING:
     from anygrid.surrogate import Surrogate
 
-__all__ = ["stations", "target_grid"]
+__all__ = ["cut", "stations", "target_grid"]
 
 _ALIASES = {"lat": ("latitude",), "latitude": ("lat",), "lon": ("longitude", "long"), "longitude": ("lon", "long")}
 
 
 def target_grid(
-    surrogate: Surrogate, resolution: str | None, like: str | None, points: Path | None
+    surrogate: Surrogate, resolution: str | None, like: str | None, points: Path | None, bounds: list[str] | None = None
 ) -> tuple[Grid | None, dict[str, list[str]]]:
     """Grid of the output, ``None`` for that of the input; and the other columns of a table of stations.
+
+    ``bounds`` keep a part of the grid of ``resolution`` (default: that of the training data).
 
     Raises
     ------
@@ -35,15 +37,60 @@ def target_grid(
     given = [f for f, value in (("--resolution", resolution), ("--like", like), ("--points", points)) if value is not None]
     if len(given) > 1:
         raise UsageError("predict", "one of --resolution, --like and --points", " and ".join(given), "leave one")
-    if resolution is not None:
+    if bounds and (like is not None or points is not None):
+        raise UsageError("--bounds", "bounds of a resolution", "--like or --points as well", "leave one")
+    if resolution is not None or bounds:
         if isinstance(surrogate.grid, Points):
-            raise UsageError("--resolution", "a surrogate of gridded data", "one of scattered points", "use --points or --like")
-        return surrogate.grid.at(names.resolution(resolution)), {}
+            where = "--bounds" if bounds else "--resolution"
+            raise UsageError(where, "a surrogate of gridded data", "one of scattered points", "use --points or --like")
+        grid = surrogate.grid if resolution is None else surrogate.grid.at(names.resolution(resolution))
+        return cut(grid, bounds or []), {}
     if like is not None:
         return _like(surrogate, like), {}
     if points is not None:
         return stations(surrogate.grid, points)
     return None, {}
+
+
+def cut(grid: Grid, bounds: list[str]) -> Grid:
+    """The points of ``grid`` inside bounds such as ``lat=30:75,lon=-60:40``, both ends included.
+
+    Raises
+    ------
+    UsageError
+        For words of another form, an axis that is not there, and bounds without two points.
+    """
+    assert isinstance(grid, Box | Sphere)
+    axes = {axis.name: axis for axis in grid.axes}
+    for word in (piece for words in bounds for piece in words.split(",") if piece.strip()):
+        name, _, text = (part.strip() for part in word.partition("="))
+        found = next((n for n in (name, *_ALIASES.get(name, ())) if n in axes), None)
+        if found is None:
+            raise UsageError("--bounds", f"an axis of the data ({', '.join(axes)})", repr(name), did_you_mean(name, axes))
+        try:
+            low, high = (float(part) for part in text.split(":"))
+        except ValueError as error:
+            raise UsageError("--bounds", "AXIS=FROM:TO", repr(word), "for example --bounds lat=30:75,lon=-60:40") from error
+        axes[found] = _between(axes[found], low, high)
+    lat_or_first, *rest = axes.values()
+    if isinstance(grid, Box):
+        return Box((lat_or_first, *rest))
+    return grid if not bounds else Sphere(lat_or_first, rest[0], gaussian=grid.gaussian and lat_or_first == grid.lat)
+
+
+def _between(axis: Axis, low: float, high: float) -> Axis:
+    """Points of an axis from ``low`` to ``high``; of a periodic one counted from ``low`` on."""
+    x = axis.coordinates()
+    if axis.periodic:
+        x = np.sort(low + np.mod(x - low, axis.interval.length))
+    x = x[(x >= low) & (x <= high)]
+    if x.size < 2:
+        ends = f"{axis.coordinates()[0]:g} to {axis.coordinates()[-1]:g}"
+        hint = f"{axis.name} has {axis.size} points from {ends}; give wider bounds or a finer --resolution"
+        raise UsageError("--bounds", "two or more points inside", f"{x.size} of {axis.name}", hint)
+    if x.size == axis.size:
+        return axis
+    return Axis.from_coordinates(axis.name, x, interval=Bounded(x[0], x[-1]), units=axis.units)
 
 
 def _like(surrogate: Surrogate, path: str) -> Grid:

@@ -16,6 +16,8 @@ from anygrid.cli.talk import Talk
 from anygrid.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from anygrid.forecast import Hybrid
     from anygrid.surrogate import Surrogate
 
@@ -31,6 +33,7 @@ def predict(
     points: Annotated[
         Path | None, typer.Option(help="Output at the stations of this CSV table (columns named like the coordinates).")
     ] = None,
+    bounds: Annotated[list[str] | None, typer.Option(help="Output on a part of the grid: lat=30:75,lon=-60:40.")] = None,
     select: Annotated[list[str] | None, typer.Option(help="Use only a part of the inputs: time=2010:2013.")] = None,
     memory: Annotated[
         str | None, typer.Option(help="For fields larger than memory: work in slabs of about so many bytes (2GB), to NAME.zarr.")
@@ -41,18 +44,28 @@ def predict(
 
     \b
     anygrid predict sst.anygrid new.nc -o out.nc --resolution 180x360
+
+    What `anygrid downscale` wrote is applied to coarse fields of the whole, and gives its region.
     """
     from anygrid.cli.grids import target_grid
     from anygrid.evaluate.large import stream
-    from anygrid.surrogate import read_surrogate
+    from anygrid.surrogate import Downscaling, kind_of, read_surrogate
+    from anygrid.surrogate.downscaling import KIND
 
     data_suffix(output)
     if memory is None:
         check_new(output, overwrite)
     elif output.suffix != ".zarr":
         raise UsageError("predict --memory", "an output NAME.zarr, which is written in parts", output.name, f"write -o {output.stem}.zarr")
+    if kind_of(surrogate) == KIND:
+        if resolution or like or points or bounds or memory:
+            raise UsageError(
+                f"predict {surrogate}", "nothing on the grid", "an option that chooses one", "a downscaling has its own region"
+            )
+        _write(Downscaling.load(surrogate).predict(opened(tuple(new), tuple(select or ()))), output, overwrite)
+        return
     model = read_surrogate(surrogate)
-    grid, columns = target_grid(model, resolution, like, points)
+    grid, columns = target_grid(model, resolution, like, points, bounds)
     data = opened(tuple(new), tuple(select or ()))
     if memory is not None:
         talk = Talk()
@@ -63,6 +76,10 @@ def predict(
     out = model.predict(data, grid)
     if columns and grid is not None:
         out = out.assign_coords({name: (grid.dims[0], values) for name, values in columns.items() if name not in out.coords})
+    _write(out, output, overwrite)
+
+
+def _write(out: xr.Dataset, output: Path, overwrite: bool) -> None:
     write_dataset(out, output, overwrite)
     sizes = ", ".join(f"{d} {n}" for d, n in out.sizes.items())
     print(f"{', '.join(map(str, out.data_vars))} on {sizes}", file=sys.stderr)
@@ -109,6 +126,11 @@ def forecast(
     start: Annotated[str, typer.Option(help="Which times to start from: last, first or each.")] = "last",
     select: Annotated[list[str] | None, typer.Option(help="Use only a part of the initial data: time=2005-12.")] = None,
     every: Annotated[int, typer.Option(help="Keep every so many steps.")] = 1,
+    resolution: Annotated[str | None, typer.Option(help="Write it at this resolution, such as 181x360, interpolated.")] = None,
+    like: Annotated[str | None, typer.Option(help="Write it on the grid of this file, which may be a region.")] = None,
+    points: Annotated[Path | None, typer.Option(help="Write it at the stations of this CSV table.")] = None,
+    bounds: Annotated[list[str] | None, typer.Option(help="Write a part of it: lat=30:75,lon=-60:40.")] = None,
+    downscale: Annotated[Path | None, typer.Option(help="Write the region that `anygrid downscale` was trained for.")] = None,
     forcings: Annotated[list[str] | None, typer.Option(help="Inputs that are not predicted, at the times of the forecast.")] = None,
     check: Annotated[
         float | None, typer.Option(help="Let the solver take steps whose residual is above this quantile, such as 0.95.")
@@ -143,6 +165,7 @@ def forecast(
     """
     from anygrid.cli import ensembles
     from anygrid.cli.leads import steps_of
+    from anygrid.cli.regions import view_of
     from anygrid.cli.skill import climatology_for, skill_rows, time_of
     from anygrid.cli.starting import prepared
     from anygrid.fields import adopt
@@ -169,6 +192,10 @@ def forecast(
         raise UsageError("--check", "one forecast in this process", "an ensemble, or other processes", "leave it out")
     if asked.many and truth:
         raise UsageError("--truth", "one forecast, without members", "an ensemble", "leave it out: skill is that of single forecasts")
+    view = view_of(model, resolution, like, points, bounds, downscale)
+    if view is not None and (asked.anything or truth):
+        hint = "downscale or interpolate what it writes with `anygrid predict`, or leave --members and --truth out"
+        raise UsageError("forecast on another grid", "one forecast, without members and skill", "an ensemble or a truth", hint)
     hybrid = None if check is None else _hybrid(model, check, held_out)
     data = opened(tuple(initial), tuple(select or ()))
     right = adopt(opened(tuple(truth), ()), model.outputs, "--truth") if truth else None
@@ -204,6 +231,7 @@ def forecast(
                 every=every,
                 forcings=forced,
                 known_times=known,
+                view=view,
                 out=output if store else None,
                 overwrite=overwrite,
                 progress=talk.rolled,
@@ -261,9 +289,10 @@ def info(
     """Say what a surrogate is and how it was trained; or, of a data file, what is in it and how it is understood."""
     facts: dict[str, Any]
     if describe.is_surrogate(path):
-        from anygrid.surrogate import read_surrogate
+        from anygrid.surrogate import kind_of, read_surrogate
+        from anygrid.surrogate.downscaling import KIND
 
-        facts = describe.surrogate_facts(read_surrogate(path))
+        facts = describe.downscaling_facts(path) if kind_of(path) == KIND else describe.surrogate_facts(read_surrogate(path))
     else:
         from anygrid.io import read
 

@@ -8,6 +8,7 @@ from anygrid.forecast.perturb import Perturbation
 from anygrid.forecast.roll import ForecastError, forecast
 from anygrid.forecast.summary import Keep
 from anygrid.forecast.verify import truth_for
+from anygrid.forecast.view import View, on_grid
 
 __all__ = [
     "ForecastError",
@@ -16,11 +17,13 @@ __all__ = [
     "Parareal",
     "Perturbation",
     "Tally",
+    "View",
     "breed",
     "calibrate",
     "ensemble",
     "estimated_error",
     "forecast",
+    "on_grid",
     "own_data",
     "parareal",
     "truth_for",

@@ -23,6 +23,7 @@ from anygrid.forecast.calendar import Step
 from anygrid.forecast.forcing import Forcings, find_forcings, held_in
 from anygrid.forecast.leads import lead_coordinates
 from anygrid.forecast.start import Start, StartAt, find_start
+from anygrid.forecast.view import View
 from anygrid.grid import Grid
 from anygrid.io.working import WorkingFolder, disk_error
 from anygrid.maps import Map
@@ -51,6 +52,7 @@ def forecast(
     every: int = 1,
     forcings: xr.Dataset | None = None,
     known_times: xr.DataArray | None = None,
+    view: View | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -86,6 +88,9 @@ def forecast(
         Keep every so many steps.
     known_times
         Times, such as those of a truth, whose labels are to be used where they fall into the month that is forecast.
+    view
+        What of the kept states is written, on which grid; by default the states. The state itself stays on the grid of the
+        initial data. A forecast that was killed is then computed again from its start, and written from where it ended.
     out
         Zarr store to write, lead by lead, instead of holding the forecast in memory. Killed at any moment, the same call
         continues it.
@@ -114,14 +119,17 @@ def forecast(
     first = roller.step(roller.initial(), 0)
     counts = range(every, steps + 1, every)
     lead, coordinates = lead_coordinates(begin, step, counts, () if known_times is None else tuple(known_times.values))
-    order = begin.order()
-    frame = begin.frame(torch.zeros(first.shape), outputs)
+    order, seen = begin.order(), [] if view is None else view.channels(outputs)
+    frame = begin.frame(torch.zeros(first.shape), outputs) if view is None else view.frame(begin)
+    shape = next(iter(frame.data_vars.values())).shape
     frame.attrs = forecast_attributes(begin, forced, step, tuple(inputs), steps)
     template = insert_lead(begin.named(frame), lead, len(begin.leading), coordinates)
     folder = None
     if out is not None:
         request = {"kind": "forecast", "steps": steps, "every": every, "dt": f"{step.amount:g} {step.unit}", "start": start}
         request |= {"outputs": [v.name for v in outputs], "initial": digest(roller.initial()), "first step": digest(first)}
+        if view is not None:
+            request |= {"outputs": [v.name for v in view.outputs], "view": _print_of(view, first[:, seen], begin.grid)}
         folder = WorkingFolder(Path(out), request, overwrite=overwrite)
         if folder.finished():
             return _refuse_stopped(xr.open_zarr(out))
@@ -129,14 +137,15 @@ def forecast(
         with folder.alone() if folder is not None else nullcontext():
             keeper = Archive(folder, template, len(begin.leading)) if folder is not None else _Memory(template, lead, len(begin.leading))
             whole = keeper.open()
-            state = first if whole == 0 else _resumed(keeper, order, first)
+            again = whole > 0 and view is None
+            state = _resumed(keeper, order, first) if again else first
             reason, done = "", 0
-            for done, u in _states(roller, state, max(1, whole * every), steps):
+            for done, u in _states(roller, state, whole * every if again else 1, steps):
                 reason = roller.trouble(u)
                 if reason:
                     break
                 if done % every == 0 and done > whole * every:
-                    keeper.append([u[:, k].numpy().ravel()[order] for k in range(len(outputs))])
+                    keeper.append(view.values(u[:, seen], begin.grid, shape) if view else [c.numpy().ravel()[order] for c in u.unbind(1)])
                 if progress:
                     progress(done, steps, clock.monotonic() - began)
             return _finish(keeper, folder, reason, done, every)
@@ -237,6 +246,12 @@ def forecast_attributes(begin: Start, forced: Forcings, step: Step, inputs: tupl
         attrs["computed_inputs"] = "; ".join(f"{name}: {light}" for name, light in computed.items())
     attrs |= {"forecast_steps": steps, "dt": f"{step.amount:g} {step.unit or begin.time_attrs.get('units', '')}".strip()}
     return attrs | ({"held_inputs": ", ".join(held)} if held else {}) | ({"forcings": ", ".join(sorted(given))} if given else {})
+
+
+def _print_of(view: View, state: Tensor, grid: Grid) -> str:
+    """A fingerprint of what a view makes of a state."""
+    shape = (len(state), *view.grid.shape)
+    return digest(torch.from_numpy(np.stack(view.values(state, grid, shape))))
 
 
 def digest(u: Tensor) -> str:

@@ -58,11 +58,13 @@ class Engine:
         When `jcm` is not installed, or for another unit.
     """
 
-    def __init__(self, unit: int = 21600) -> None:
+    def __init__(self, unit: int = 21600, truncation: int = 30) -> None:
         if unit <= 0 or unit % _STEP or 86400 % unit:
             raise UsageError("Engine(unit=...)", f"a multiple of {_STEP} s that divides a day", f"{unit} s", "for example 21600")
         jcm_version()
-        self.unit = unit
+        if truncation not in (30, 63):
+            raise UsageError("Engine(truncation=...)", "30 or 63, of which `jcm` brings the boundary data", str(truncation))
+        self.unit, self.truncation = unit, truncation
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         here = str(Path(__file__).parents[2])
         path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH", "")])])
@@ -157,7 +159,7 @@ class Engine:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            send(cast(BufferedIOBase, self._process.stdin), {**words, "unit": self.unit}, arrays)
+            send(cast(BufferedIOBase, self._process.stdin), {**words, "unit": self.unit, "truncation": self.truncation}, arrays)
             said, results = receive(cast(BufferedIOBase, self._process.stdout))
         except (EOFError, BrokenPipeError, ValueError) as error:
             with suppress(subprocess.TimeoutExpired):

@@ -23,14 +23,16 @@ from anygrid.problems.engine_messages import Arrays, receive, send
 __all__ = ["main"]
 
 STEP = 1800  # seconds of the model's own step
+_BOUNDARY = {30: "data/bc/t30/clim", 63: "data/bc/t63"}
+_TRIANGLE = {30: 31, 63: 63}  # jcm's own names
 _DYNAMICS = ("vorticity", "divergence", "temperature_variation", "log_surface_pressure")
 _LEVELS = {"u_wind": "u", "v_wind": "v", "temperature": "t", "specific_humidity": "q", "geopotential": "z"}
 
 
 class _Jcm:
-    """`jcm` at T30 with eight levels and its own climatological boundary data; ``unit`` seconds in one compiled call."""
+    """`jcm` at T30 or T63 with eight levels and its own climatological boundary data; ``unit`` seconds in one compiled call."""
 
-    def __init__(self, unit: int) -> None:
+    def __init__(self, unit: int, truncation: int) -> None:
         import jax
         from dinosaur.scales import units
         from jcm.forcing import ForcingData
@@ -43,8 +45,8 @@ class _Jcm:
         if cache:
             jax.config.update("jax_compilation_cache_dir", cache)
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
-        folder = importlib.resources.files("jcm") / "data/bc/t30/clim"
-        coords = get_speedy_coords()
+        folder = importlib.resources.files("jcm") / _BOUNDARY[truncation]
+        coords = get_speedy_coords(spectral_truncation=_TRIANGLE[truncation])
         self.unit, self.coords = unit, coords
         self.terrain = TerrainData.from_file(str(folder / "terrain.nc"), coords=coords)
         self.forcing = ForcingData.from_file(str(folder / "forcing.nc"), coords=coords)
@@ -169,7 +171,7 @@ def _serve(requests: BufferedIOBase, answers: BufferedIOBase) -> None:
         except EOFError:
             return
         try:
-            engine = engine or _Jcm(int(words["unit"]))
+            engine = engine or _Jcm(int(words["unit"]), int(words["truncation"]))
             call: dict[str, Callable[..., Any]] = {
                 "about": engine.about,
                 "rest": engine.rest,

@@ -39,10 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT_VERSION",
+    "kind_of",
     "read_surrogate",
     "read_tensors",
     "surrogate_bytes",
     "surrogate_of_bytes",
+    "surrogate_of_file_bytes",
     "write_atomically",
     "write_surrogate",
     "write_tensors",
@@ -134,6 +136,23 @@ def surrogate_bytes(surrogate: Surrogate) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         write_surrogate(surrogate, Path(folder) / "s.anygrid")
         return (Path(folder) / "s.anygrid").read_bytes()
+
+
+def surrogate_of_file_bytes(contents: bytes) -> Surrogate:
+    """The surrogate whose file has these contents; errors as in :func:`read_surrogate`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.anygrid"
+        path.write_bytes(contents)
+        return read_surrogate(path)
+
+
+def kind_of(path: str | Path) -> str:
+    """What a file of ours holds, such as ``"anygrid surrogate"``; empty for others, which their reader refuses with reasons."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return str((stored.metadata() or {}).get("format", ""))
+    except (SafetensorError, OSError):
+        return ""
 
 
 def surrogate_of_bytes(contents: bytes, operator: type[nn.Module], problem: Problem | None) -> Surrogate:

@@ -11,7 +11,7 @@ import numpy as np
 from anygrid.errors import FileError, GridError
 from anygrid.grid import Axis, Box, Grid, Interval, Points, Sphere
 
-__all__ = ["grid_from_json", "grid_to_json", "snap"]
+__all__ = ["grid_from_json", "grid_to_json", "snap", "window"]
 
 _TOLERANCE = 1e-3  # of a spacing: coordinates are often stored in float32
 
@@ -90,6 +90,38 @@ def snap(grid: Grid, reference: Grid, where: str) -> Grid:
         expected = f"{len(reference.dims)} space dimensions named {', '.join(reference.dims)}"
         raise GridError(where, expected, ", ".join(grid.dims), "rename the dimensions with ds.rename({...})")
     return Box(tuple(_snap_axis(axis, other, where) for axis, other in zip(grid.axes, reference.axes, strict=True)))
+
+
+def window(grid: Grid, reference: Grid, where: str) -> Grid:
+    """The points of an output ``grid`` on the domain of ``reference``, of which it may be a part: bounds inside those of each axis.
+
+    Longitudes of a window may be counted as the caller likes, -60 to 40 or 300 to 400, where the reference goes round.
+
+    Raises
+    ------
+    GridError
+        As :func:`snap`, and for points outside the domain.
+    """
+    if isinstance(grid, Sphere) and isinstance(reference, Sphere):
+        lat, lon = (_window_axis(axis, other, where) for axis, other in zip(grid.axes, reference.axes, strict=True))
+        return replace(grid, lat=lat, lon=lon)
+    if isinstance(grid, Box) and isinstance(reference, Box) and grid.dims == reference.dims:
+        return Box(tuple(_window_axis(axis, other, where) for axis, other in zip(grid.axes, reference.axes, strict=True)))
+    return snap(grid, reference, where)
+
+
+def _window_axis(axis: Axis, reference: Axis, where: str) -> Axis:
+    ends, x = reference.interval, axis.coordinates()
+    if axis.periodic:
+        return _snap_axis(axis, reference, where)
+    if ends.periodic:
+        if x[-1] - x[0] >= ends.length:
+            hint = "drop the repeated points"
+            raise GridError(where, f"{axis.name!r} over less than its period of {ends.length:g}", f"{x[-1] - x[0]:g}", hint)
+        return axis
+    slack = (0.5 + _TOLERANCE) * max(_spacing(axis), _spacing(reference))
+    part = ends.lower <= x[0] and x[-1] <= ends.upper and max(x[0] - ends.lower, ends.upper - x[-1]) > slack
+    return axis if part else _snap_axis(axis, reference, where)
 
 
 def _snap_axis(axis: Axis, reference: Axis, where: str) -> Axis:

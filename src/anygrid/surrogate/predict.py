@@ -16,7 +16,7 @@ from anygrid.fields import Layout, find_grid, find_layout, restore, select, to_d
 from anygrid.fields.longitudes import UNTURNED, Turn, longitude_turn
 from anygrid.fields.variables import coordinate
 from anygrid.grid import Box, Grid, Points
-from anygrid.surrogate.geometry import snap
+from anygrid.surrogate.geometry import snap, window
 from anygrid.surrogate.magnitudes import known_inputs
 from anygrid.surrogate.seen import InputRangeWarning
 
@@ -43,7 +43,7 @@ def predict(surrogate: Surrogate, ds: xr.Dataset, grid: Grid | None = None, *, r
     Parameters
     ----------
     grid
-        Where to evaluate the output: a grid, or scattered points, of the domain of training.
+        Where to evaluate the output: a grid of the domain of training or of a part of it, or scattered points.
     rows
         Samples in one batch; by default as many as make half a million points.
 
@@ -132,7 +132,7 @@ def _target(grid: Grid, reference: Grid) -> Grid:
             raise DataError("predict: output points", f"{reference.ndim} coordinates ({', '.join(reference.dims)})", str(grid.ndim))
         extent = reference.domain
         return Points(grid.coordinates, grid.names, extent, grid.quadrature, grid.dim)
-    return snap(grid, reference, "predict: output grid")
+    return window(grid, reference, "predict: output grid")
 
 
 def _blocks(data: xr.Dataset, leading: list[str], rows: int) -> Iterator[xr.Dataset]:

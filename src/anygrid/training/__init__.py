@@ -3,6 +3,7 @@
 from anygrid.training.arguments import Build
 from anygrid.training.budget import parse_duration
 from anygrid.training.checkpoints import read_run, write_run
+from anygrid.training.downscaling import fit_downscaling
 from anygrid.training.fit import fit
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.parallel import Parallel
@@ -33,6 +34,7 @@ __all__ = [
     "Tuned",
     "fine_tune",
     "fit",
+    "fit_downscaling",
     "parse_duration",
     "read_run",
     "write_run",

@@ -44,7 +44,7 @@ ACCURACY = [
     "accuracy/chaos.py",
     "accuracy/weather/storm_resolution.py",
 ]
-WEATHER = ["speed/weather/engine.py", "accuracy/weather/spin_up.py run"]  # those that take a store (skill.py, members.py...) are called by hand
+WEATHER = ["speed/weather/engine.py", "accuracy/weather/spin_up.py run"]  # what takes a store is called by hand
 
 
 def main() -> None:

@@ -152,6 +152,9 @@ def test_a_reference_is_compared_start_by_start(case):
     mine, theirs = (verify(d, truth, draws=10).variables[0].curve("rmse").value for d in (ds, worse))
     assert score.difference == pytest.approx([a / b - 1 for a, b in zip(mine, theirs, strict=True)], rel=1e-9)
     assert max(score.high) < 0
+    partial = verify(ds, truth, reference=ds.drop_vars("z500"), draws=50)
+    assert [bool(v.comparisons) for v in partial.variables] == [v.name == "t2m" for v in partial.variables]
+    assert any("reference of z500" in line for line in partial.cannot)
     itself = verify(ds, truth, reference=ds, draws=50).variables[0].comparisons
     assert all(d == 0 for c in itself for d in c.difference)
 

@@ -125,7 +125,7 @@ def verify(
         "" if past is None else past.said,
         tuple(results),
         _notes(known, product, have, results),
-        _cannot(product, kind, channels, events, past, results),
+        _cannot(product, kind, channels, events, past, results, other is not None),
         field_maps(product, channels, known, order, picked),
         () if station is None else plumes(product, channels, known, order, station),
     )
@@ -256,6 +256,7 @@ def _cannot(
     events: Sequence[Event],
     past: Climatology | None,
     results: Sequence[VariableResult],
+    compared: bool,
 ) -> tuple[str, ...]:
     """What could not be computed, and what would allow it."""
     out = []
@@ -275,6 +276,9 @@ def _cannot(
         )
     if kind == "single":
         out.append("spread, CRPS and rank histograms: one forecast has no members")
+    unmatched = [r.name for r in results if compared and not r.comparisons]
+    if unmatched:
+        out.append(f"the comparison with the reference of {', '.join(unmatched)}: it has no such variable in these units on this grid")
     if past is None:
         out.append("anomaly correlation, activity and skill over climatology: no --climatology was given")
     if all(r.curve("persistence rmse") is None for r in results):

@@ -71,7 +71,7 @@ class Downscaling(nn.Module):
         inputs: tuple[Variable, ...],
         outputs: tuple[Variable, ...],
         static: Float[Tensor, "fields *region"],
-        mean: Float[Tensor, "outputs *region"],
+        mean: Float[Tensor, "outputs *points"],
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()

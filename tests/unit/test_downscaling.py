@@ -129,12 +129,12 @@ def test_an_output_without_a_coarse_field_begins_with_its_own_mean():
 def test_elsewhere_in_the_region_the_departure_is_interpolated_to_fourth_order():
     """A smooth departure on the region's points, and on them refined: its own values there; outside of the region it is refused."""
     wave = lambda lat, lon: np.sin(np.deg2rad(4 * lat))[:, None] * np.cos(np.deg2rad(3 * lon))  # noqa: E731
-    a = torch.from_numpy(coarse_data()["t2m"].values)[:2, None].double()
+    a = torch.from_numpy(coarse_data()["t2m"].values)[:2, None]
     lat, lon = np.arange(40, 61, 3.0), np.arange(-40, 21, 3.0)
     query = Sphere(Axis.from_coordinates("lat", lat), Axis.from_coordinates("lon", lon))
     made = untrained(mean=wave(LAT, LON))
     errors = made(a, GLOBE, query) - onto(a, GLOBE, query) - torch.from_numpy(wave(lat, lon))
-    assert float(errors.detach().abs().max()) < 2e-3  # linear interpolation: 2e-2
+    assert float(errors.detach().abs().max()) < 5e-4  # rounding of 280 K; linear interpolation: 1e-2
     torch.testing.assert_close(made(a, GLOBE, made.grid), made(a, GLOBE), rtol=0, atol=0)
     beyond = Sphere(Axis.from_coordinates("lat", lat), Axis.from_coordinates("lon", lon + 60))
     with pytest.raises(GridError):

@@ -86,7 +86,8 @@ def fit_downscaling(
             raise UsageError(f"fit_downscaling({option})", "a list of variable names", repr(named), f"{option}=('t2m',)")
     given, wanted = variables_of(coarse, inputs), variables_of(fine, outputs)
     shared = [v for v in wanted if v.name in inputs]
-    check_units(coarse, shared, "fit_downscaling: coarse data")
+    if shared:
+        check_units(coarse, shared, "fit_downscaling: coarse data")
     rows, times = _by_time(coarse, inputs)
     layout, region = _region(fine, outputs)
     here, there = _matched(times, fine, layout)

@@ -10,9 +10,10 @@ from anygrid.errors import DataError, FileError, GridError, UsageError
 from anygrid.fields import Variable, grid_coordinates
 from anygrid.forecast import View, forecast, on_grid
 from anygrid.grid import Axis, Sphere
-from anygrid.operators import FNO
+from anygrid.operators import FNO, UNet
 from anygrid.statistics import Moments, Statistics
 from anygrid.surrogate import Downscaling, Surrogate
+from anygrid.surrogate.downscaling import onto
 from anygrid.training import fit_downscaling
 
 GLOBE = Sphere.gauss(24, 48)
@@ -57,15 +58,21 @@ def fine_data(times=TIMES):
     )
 
 
-def untrained(std=0.0):
-    """A downscaling whose correction is ``std`` times what a network with random weights says."""
+def untrained(std=0.0, mean=None):
+    """A downscaling with a mean departure whose correction is ``std`` times what a network with random weights says."""
     torch.manual_seed(0)
     one = Moments.of(np.random.default_rng(0).standard_normal((4, 2, 3, 3)))
     out = Moments(4, (0.0,), (4 * std**2,), (-std,), (std,))
     network = FNO(2, 1, [False, False], [3, 3], width=4, depth=1)
     inputs = [Variable("coarse_t2m", "K"), Variable("orography")]
     correction = Surrogate(network, inputs, [Variable("added_t2m", "K")], Statistics(one, out, None), WINDOW, None, False)
-    return Downscaling(correction, (T2M,), (T2M,), torch.from_numpy(hill())[None])
+    departure = np.zeros(WINDOW.shape) if mean is None else mean
+    return Downscaling(correction, (T2M,), (T2M,), torch.from_numpy(hill())[None], torch.from_numpy(departure)[None])
+
+
+def pattern():
+    """A departure that is the same at all times."""
+    return -5 * hill() + 0.3 * np.sin(np.deg2rad(7 * LON))
 
 
 def test_without_a_correction_it_is_interpolation_that_knows_smooth_fields():
@@ -87,11 +94,59 @@ def test_the_correction_is_added_and_sees_the_static_field():
     assert not torch.equal(random(a, GLOBE), expected)
 
 
+def test_without_a_network_a_constant_departure_is_reproduced_exactly():
+    a = torch.from_numpy(coarse_data()["t2m"].values)[:2, None]
+    expected = onto(a, GLOBE, WINDOW) + torch.from_numpy(pattern()).float()
+    torch.testing.assert_close(untrained(mean=pattern())(a, GLOBE), expected, rtol=0, atol=0)
+    with pytest.raises(DataError, match="mean departure"):
+        untrained(mean=pattern()[:-1])
+
+
+@pytest.mark.parametrize(
+    "build", [None, lambda i, o, g: FNO(i, o, [False, False], [3, 3], width=4), lambda i, o, g: UNet(i, o, [False, False])]
+)
+def test_training_begins_with_interpolation_and_the_mean_of_the_training_times(build):
+    """Amplitudes of the pattern that grow in time: held-out times must not enter its mean. A step of rate 0 shows the beginning."""
+    a = torch.from_numpy(coarse_data()["t2m"].values)[:, None]
+    interpolated = onto(a, GLOBE, WINDOW)[:, 0].numpy()
+    grown = np.arange(12)[:, None, None] * pattern()
+    fine = fine_data().assign(t2m=(("time", "lat", "lon"), (interpolated + grown).astype("f4"), {"units": "K"}))
+    named = {"static": ["orography"], "validation": 0.25, "steps": 1, "learning_rate": 1e-30, "operator": build}
+    made = fit_downscaling(fine, coarse_data(), ["t2m"], ["t2m"], **named)
+    mean = np.arange(9).mean() * pattern()
+    np.testing.assert_allclose(made.mean[0], mean, atol=1e-4)
+    found = made.predict(coarse_data())["t2m"].values
+    np.testing.assert_allclose(found, interpolated + mean, atol=2e-4)
+    assert made.correction.record["validation_error"] == pytest.approx(1, abs=1e-3)  # all of what is left of the mean
+
+
+def test_an_output_without_a_coarse_field_begins_with_its_own_mean():
+    fine = fine_data().assign(cloud=(("time", "lat", "lon"), (pattern() * np.arange(1, 13)[:, None, None]).astype("f4")))
+    made = fit_downscaling(fine, coarse_data(), ["t2m"], ["cloud"], validation=0, steps=1, learning_rate=1e-30)
+    np.testing.assert_allclose(made.predict(coarse_data())["cloud"].values[3], 6.5 * pattern(), atol=1e-4)
+
+
+def test_elsewhere_in_the_region_the_departure_is_interpolated_to_fourth_order():
+    """A smooth departure on the region's points, and on them refined: its own values there; outside of the region it is refused."""
+    wave = lambda lat, lon: np.sin(np.deg2rad(4 * lat))[:, None] * np.cos(np.deg2rad(3 * lon))  # noqa: E731
+    a = torch.from_numpy(coarse_data()["t2m"].values)[:2, None]
+    lat, lon = np.arange(40, 61, 3.0), np.arange(-40, 21, 3.0)
+    query = Sphere(Axis.from_coordinates("lat", lat), Axis.from_coordinates("lon", lon))
+    made = untrained(mean=wave(LAT, LON))
+    errors = made(a, GLOBE, query) - onto(a, GLOBE, query) - torch.from_numpy(wave(lat, lon))
+    assert float(errors.detach().abs().max()) < 5e-4  # rounding of 280 K; linear interpolation: 1e-2
+    torch.testing.assert_close(made(a, GLOBE, made.grid), made(a, GLOBE), rtol=0, atol=0)
+    beyond = Sphere(Axis.from_coordinates("lat", lat), Axis.from_coordinates("lon", lon + 60))
+    with pytest.raises(GridError):
+        made(a, GLOBE, beyond)
+
+
 def test_the_file_holds_everything_and_is_told_from_others(tmp_path):
-    made = untrained(1.0)
+    made = untrained(1.0, pattern())
     made.save(tmp_path / "w.anygrid")
     again = Downscaling.load(tmp_path / "w.anygrid")
     xr.testing.assert_identical(again.predict(coarse_data()), made.predict(coarse_data()))
+    torch.testing.assert_close(again.mean[0], torch.from_numpy(pattern()).float(), rtol=0, atol=0)
     with pytest.raises(FileError, match="anygrid surrogate"):
         Surrogate.load(tmp_path / "w.anygrid")
     made.correction.save(tmp_path / "plain.anygrid")
@@ -137,7 +192,9 @@ def test_forecasts_by_start_and_lead_are_paired_by_valid_time(monkeypatch):
     starts = smooth(LAT, LON)[[4, 3], 3, 4] + [1, 2]
     np.testing.assert_allclose(bases, np.sort(starts), atol=2e-2)
     total = at["coarse_t2m"].values + at["added_t2m"].values
-    np.testing.assert_allclose(total, np.broadcast_to(fine_data()["t2m"].values[5], total.shape), atol=1e-3)
+    mean = fine_data()["t2m"].values[5] - total  # taken off both, and of the first 19 rows the same
+    np.testing.assert_allclose(mean[0], mean[1], atol=1e-3)
+    np.testing.assert_allclose(data["added_t2m"].values[:19].mean(0), 0, atol=1e-4)
 
 
 def step(a, grid):

@@ -39,6 +39,7 @@ STATIC = ("orography", "land_sea_mask")
 NORTH, SOUTH, WEST, EAST = 75.0, 30.0, -60.0, 40.0
 HELD_OUT = 0.25  # of the days, the last
 GAP = 4  # frames between training and test
+VALIDATION = 0.2  # of the training days, the last: the best weights are chosen by them, never by the test
 
 
 def fields(folder: Path) -> tuple[xr.Dataset, xr.Dataset, dict[str, NDArray[Any]]]:
@@ -71,36 +72,53 @@ def rmse(found: NDArray[Any], truth: NDArray[Any], lat: NDArray[Any]) -> float:
 def compare(
     fine: xr.Dataset, coarse: xr.Dataset, others: dict[str, dict[str, NDArray[Any]]], steps: int, split: int, width: int
 ) -> tuple[dict[str, Any], Downscaling, xr.Dataset]:
-    """Errors at the held-out times of interpolation, of interpolation with the mean departure of each point, and of the downscaling."""
-    began = time.monotonic()
+    """Errors at the test times of interpolation, of interpolation with the mean departure of each point, and of the downscaling.
+
+    "before training" is the downscaling without its network: its mean departure leaves the validation times out.
+    """
+    began, worked = time.monotonic(), time.process_time()
     made = fit_downscaling(
         fine.isel(time=slice(0, split)),
         coarse,
         NAMES,
         NAMES,
         static=STATIC,
+        validation=VALIDATION,
         steps=steps,
+        keep_best=True,
         operator=partial(default_operator, width=width),
-        listener=lambda p: print(p.message) if p.message else None,
+        listener=lambda p: print(p.message, flush=True) if p.message else None,
     )
-    seconds = time.monotonic() - began
+    seconds, worked = time.monotonic() - began, time.process_time() - worked
     plain = plain_of(made, coarse)
     out = made.predict(coarse)
     test, past, lat = slice(split + GAP, None), slice(0, split), fine["lat"].values
+    chosen = slice(split - round(VALIDATION * split), split)
     table = {}
-    for name in NAMES:
-        truth = fine[name].values
+    for k, name in enumerate(NAMES):
+        truth, before = fine[name].values, plain[name] + made.mean[k].numpy()
         mean = (truth[past] - plain[name][past]).mean(0)
         row = {"interpolation": rmse(plain[name][test], truth[test], lat)}
         row |= {what: rmse(values[name][test], truth[test], lat) for what, values in others.items()}
         row["interpolation + mean departure of each point"] = rmse(plain[name][test] + mean, truth[test], lat)
+        row["before training"] = rmse(before[test], truth[test], lat)
         row["downscaling"] = rmse(out[name].values[test], truth[test], lat)
         row["ratio to interpolation"] = row["downscaling"] / row["interpolation"]
         row["ratio to mean departure"] = row["downscaling"] / row["interpolation + mean departure of each point"]
+        row["ratio to before training"] = row["downscaling"] / row["before training"]
+        row["the same at the validation times"] = rmse(out[name].values[chosen], truth[chosen], lat) / rmse(
+            before[chosen], truth[chosen], lat
+        )
         table[name] = {key: float(f"{value:.4g}") for key, value in row.items()}
     facts = {
         "steps": steps,
         "training_minutes": round(seconds / 60, 1),
+        "training_processor_minutes": round(worked / 60, 1),
+        "best_step": made.correction.record.get("best_step"),
+        "validation_error": made.correction.record.get("validation_error"),
+        "validation_history": [
+            [row["step"], round(row["validation"], 4)] for row in made.correction.record["history"] if row["validation"]
+        ],
         "samples_seen": made.correction.record.get("samples"),
         "parameters": sum(p.numel() for p in made.parameters()),
         "rmse": table,

@@ -66,7 +66,7 @@ def downscaling_facts(path: str) -> dict[str, Any]:
         "outputs": {v.name: _variable(v) for v in found.outputs},
         "static": [v.name for v in found.correction.inputs[len(found.inputs) :]],
         "region": grid_text(found.grid),
-        "error of what is added, relative to it (1 is interpolation)": learned["validation error"],
+        "error of what is learned, relative to it (1 is interpolation and the mean departure)": learned["validation error"],
         **{key: learned[key] for key in ("operator", "parameters", "training")},
         "provenance": found.provenance,
     }

@@ -82,7 +82,9 @@ def downscale(
         found.save(output)
     record: dict[str, Any] = found.correction.record
     error = record.get("validation_error")
-    said = f": {error:.3g} of plain interpolation's error is left at the held-out times" if isinstance(error, float) else ""
+    said = (
+        f": {error:.3g} of the error of interpolation and mean departure is left at the held-out times" if isinstance(error, float) else ""
+    )
     print(f"{record.get('steps', '?')} steps in {clock(float(record.get('seconds', 0)))}{said}", file=sys.stderr)
     print(output)
 

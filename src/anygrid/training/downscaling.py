@@ -47,10 +47,13 @@ def fit_downscaling(
     run: str | Path | None = None,
     listener: Listener | None = None,
 ) -> Downscaling:
-    """Learn what fine data of a region add to coarse fields of the whole, at the same valid times.
+    r"""Learn what fine data of a region add to coarse fields of the whole, at the same valid times.
 
-    The validation error in ``correction.record`` is that of what is added, relative to it:
-    1 is plain interpolation, 0.7 has 30 % less error.
+    .. math:: u = I a + m + G_\theta(I a, s), \qquad m(x) = \frac{1}{N} \sum_{t \in \text{training}} \big(u - I a\big)(t, x)
+
+    The mean departure :math:`m` is taken of the times that are not held out, and :math:`G_\theta` learns the rest; an operator of
+    anygrid begins with :math:`G_\theta = 0`. The validation error in ``correction.record`` is relative to the departure from
+    :math:`I a + m`: 1 is that, 0.7 has 30 % less error.
 
     Parameters
     ----------
@@ -61,7 +64,7 @@ def fit_downscaling(
         coordinate ``valid_time``, as ``forecast(..., start="each")`` gives. What is learned belongs to them: trained on analyses it
         corrects no errors of forecasts, and trained on forecasts it corrects those of the leads that are there.
     inputs, outputs
-        Names in ``coarse`` and in ``fine``. An output of an input's name is predicted as a departure from it; others by themselves.
+        Names in ``coarse`` and in ``fine``. An output of an input's name is predicted as a departure from it; others from their own mean.
     static
         Names in ``fine`` of fields without time: mountains, coasts.
     validation
@@ -83,7 +86,8 @@ def fit_downscaling(
             raise UsageError(f"fit_downscaling({option})", "a list of variable names", repr(named), f"{option}=('t2m',)")
     given, wanted = variables_of(coarse, inputs), variables_of(fine, outputs)
     shared = [v for v in wanted if v.name in inputs]
-    check_units(coarse, shared, "fit_downscaling: coarse data")
+    if shared:
+        check_units(coarse, shared, "fit_downscaling: coarse data")
     rows, times = _by_time(coarse, inputs)
     layout, region = _region(fine, outputs)
     here, there = _matched(times, fine, layout)
@@ -96,6 +100,8 @@ def fit_downscaling(
     for k, v in enumerate(wanted):
         if v.name in inputs:
             truth[:, k] -= base[:, list(inputs).index(v.name)]
+    mean = truth[: _known(len(truth), validation)].double().mean(0).float()
+    truth -= mean
     dims = ("time", *region.dims)
     fields: dict[str, Any] = {f"{_COARSE}{v.name}": (dims, base[:, k].numpy(), {"units": v.units}) for k, v in enumerate(given)}
     fields |= {name: (region.dims, values.numpy()) for name, values in zip(static, fixed, strict=True)}
@@ -109,7 +115,7 @@ def fit_downscaling(
         validation=validation,
         budget=budget,
         steps=steps,
-        operator=operator,
+        operator=operator if isinstance(operator, nn.Module) else _from_zero(operator),
         batch=batch,
         learning_rate=learning_rate,
         seed=seed,
@@ -120,7 +126,29 @@ def fit_downscaling(
     facts = {"times": len(here), "first": str(times[here].min()), "last": str(times[here].max())}
     facts |= {"coarse": str(coarse.encoding.get("source", "")), "fine": str(fine.encoding.get("source", ""))}
     facts |= {"coarse grid": "x".join(map(str, source.shape)), "leads": "valid_time" in coarse.coords}
-    return Downscaling(correction, given, wanted, fixed, facts)
+    return Downscaling(correction, given, wanted, fixed, mean, facts)
+
+
+def _known(rows: int, validation: float) -> int:
+    """Rows that ``fit`` does not hold out of ``rows`` in order of time: what it refuses is left to it."""
+    return rows - max(1, round(validation * rows)) if 0 < validation < 1 else rows
+
+
+def _from_zero(build: Build | None) -> Build:
+    """A function that builds the same operator, whose last linear map is zero: before training it adds nothing."""
+
+    def silent(inputs: int, outputs: int, grid: Grid) -> nn.Module:
+        from anygrid.operators import OPERATORS, default_operator  # late, as in fit
+
+        operator = (build or default_operator)(inputs, outputs, grid)
+        if isinstance(operator, tuple(OPERATORS)):  # of others it is not known which map is the last
+            last = [m for m in operator.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)][-1]
+            with torch.no_grad():
+                for parameter in last.parameters():
+                    parameter.zero_()
+        return operator
+
+    return silent
 
 
 def _by_time(coarse: xr.Dataset, names: Sequence[str]) -> tuple[xr.Dataset, NDArray[Any]]:

@@ -80,7 +80,7 @@ class WeatherRecipe:
     days: int = 10
     starts: int = 10
     members: int = 20
-    reference_members: int = 6
+    reference_members: int = 4
     amplitude: float = 0.05
     noise: int = 4
     seed: int = 0

@@ -131,7 +131,7 @@ def score(folder: Path, data: Path) -> None:
         table[f"random on the starts of {place.name}"] = _scores(same, test, past)
     result = {
         "command": "see benchmarks/accuracy/weather/skill.py",
-        "test": f"{len(starts(test))} starts of {DAYS} days in 2010, every {EVERY} days; {members.sizes['member']} members",
+        "test": f"{members.sizes['init_time']} starts of {DAYS} days in 2010, every {EVERY} days; {members.sizes['member']} members",
         "costs": costs,
         "scores": table,
         "versions": {name: version(name) for name in ("anygrid", "torch", "jcm", "numpy")},

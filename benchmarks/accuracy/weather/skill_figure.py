@@ -55,7 +55,7 @@ def main() -> None:
         axes[1, k].set_xlabel("lead (days)")
     axes[0, 0].set_ylabel("RMSE")
     axes[1, 0].set_ylabel("spread-skill ratio")
-    axes[0, 0].legend(frameon=False, fontsize=7)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     figure.savefig(HERE.parents[2] / "docs" / "figures" / "weather.png", dpi=130)
 
 

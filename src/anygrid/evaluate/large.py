@@ -208,7 +208,8 @@ def _skeleton(task: _Task, request: dict[str, Any]) -> xr.Dataset:
     for v in given.surrogate.outputs:
         attrs = {key: text for key, text in (("units", v.units), ("long_name", v.long_name), ("standard_name", v.standard_name)) if text}
         fields[v.name] = xr.Variable(dims, dask.array.zeros(shape, chunks=task.chunk, dtype=np.float32), attrs)
-    attributes = {"source": f"anygrid surrogate ({type(given.surrogate.operator).__name__})", "request": json.dumps(request)}
+    attributes = {"Conventions": "CF-1.11", "source": f"anygrid surrogate ({type(given.surrogate.operator).__name__})"}
+    attributes["request"] = json.dumps(request)
     if given.surrogate.dt is not None:
         attributes["lead_time"] = given.surrogate.dt
     out = xr.Dataset(fields, coords, attributes)

@@ -13,6 +13,7 @@ from ensemble_support import CIRCLE, STATE, Turn, U, kick, tree, wave
 
 from anygrid.cli.ensembles import kept
 from anygrid.errors import ClusterError, DataError, UsageError
+from anygrid.fields import Variable
 from anygrid.forecast import Keep, Perturbation, ensemble
 from anygrid.io.cluster import connect
 from anygrid.operators import FNO
@@ -128,10 +129,10 @@ def test_bad_words_are_answered(tmp_path, capsys, monkeypatch):
         ([*many, "--keep", "maen"], "did you mean 'mean'"),
         ([*many, "--keep", "quantiles(1.5)"], "probabilities from 0 to 1"),
         ([*many, "--keep", "quantiles(x)"], "a number, got 'x'"),
-        ([*many, "--keep", "quantiles"], "quantiles(0.1,0.9)"),
+        ([*many, "--keep", "quantiles()"], "quantiles(0.1,0.9)"),
         ([*many, "--keep", "mean(2)"], "got 'mean(2)'"),
         ([*many, "--keep", "above(v=1)"], "choose from: u"),
-        ([*many, "--keep", "above(1)"], "NAME=VALUE"),
+        ([*many, "--keep", "above(1)"], "NAME>VALUE"),
         ([*many, "--keep", ","], "at least one statistic"),
         ([*many, "--keep-members", "5:2"], "a range of members"),
         ([*many, "--keep-members", "0:9"], "members from 0 to 2"),
@@ -158,5 +159,5 @@ def test_bad_words_are_answered(tmp_path, capsys, monkeypatch):
 
 
 def test_words_of_what_is_kept():
-    found = kept("std,quantiles(0.1, 0.9),above(t@level=500=273.15),above( u=-1e3)", "7")
+    found = kept("std,quantiles(0.1, 0.9),above(t@level=500=273.15),above( u=-1e3)", "7", [Variable("t@level=500", "K"), Variable("u")])
     assert found == Keep(mean=False, quantiles=(0.1, 0.9), above=(("t@level=500", 273.15), ("u", -1000.0)), members=range(7, 8))

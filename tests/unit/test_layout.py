@@ -100,7 +100,7 @@ def test_one_level_is_picked_by_value():
     [
         ("tt", "did you mean 't'"),
         ("t@level=501", "choose from: 850, 500, 250"),
-        ("t@lev=500", "did you mean 'level'"),
+        ("t@height=500", "a dimension of 't'"),
         ("t@time=7", "an index from 0 to 1"),
         ("t@level=abc", "choose from"),
         ("level", "a coordinate"),

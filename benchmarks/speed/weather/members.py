@@ -25,6 +25,7 @@ import torch
 import xarray as xr
 
 from anygrid.forecast import Keep, ensemble
+from anygrid.forecast.calendar import Step
 from anygrid.problems.speedy_engine import Engine
 from anygrid.surrogate import Surrogate, read_surrogate
 
@@ -57,6 +58,12 @@ class Watch(threading.Thread):
         self.join()
 
 
+def seconds_of(model: Surrogate) -> float:
+    seconds = Step.parse(model.dt).seconds
+    assert seconds is not None
+    return seconds
+
+
 def run(model: Surrogate, test: xr.Dataset, members: int) -> dict[str, float]:
     watch, before = Watch(), time.process_time()
     watch.start()
@@ -65,7 +72,7 @@ def run(model: Surrogate, test: xr.Dataset, members: int) -> dict[str, float]:
         ensemble(
             model.draw,
             test.isel(time=[0]),
-            round(DAYS * 24 / float(str(model.dt).split()[0].removesuffix("h"))),
+            round(DAYS * 86400 / seconds_of(model)),
             members,
             inputs=model.inputs,
             outputs=model.outputs,
@@ -95,7 +102,7 @@ def alone(model: Surrogate, test: xr.Dataset, rounds: int, engine: Engine) -> di
     names = [v.name for v in model.inputs]
     first = test.isel(time=0).load()
     a = torch.tensor(np.stack([np.broadcast_to(first[n].values, model.grid.shape) for n in names]), dtype=torch.float32)[None]
-    steps = round(24 / float(str(model.dt).split()[0].removesuffix("h")))
+    steps = round(86400 / seconds_of(model))
     generator, process = torch.Generator().manual_seed(0), psutil.Process(engine._process.pid)
     ours, theirs = [], []
     _, state = engine.advance(engine.rest(np.datetime64("2000-01-01", "s")), 86400 // engine.unit, "last")

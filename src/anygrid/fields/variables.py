@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from anygrid.errors import AnygridError, DataError, FileError, did_you_mean
-from anygrid.fields.names import not_there, other_name
+from anygrid.fields.names import not_there, other_name, quantity_of
 
 __all__ = ["Variable", "coordinate", "read_values", "select", "variables_of"]
 
@@ -103,7 +103,8 @@ def _field(ds: xr.Dataset, name: str) -> xr.DataArray:
         array = ds[found["name"]]
         picks = [(dim.strip(), value.strip()) for dim, _, value in (pick.partition("=") for pick in found["picks"].split(","))]
         # Levels go by many names: z@level=500 is also z@isobaricInhPa=500.
-        other = None if all(dim in array.dims for dim, _ in picks) else other_name(ds, name)
+        elsewhere = not all(dim in array.dims for dim, _ in picks) and quantity_of(name).level is not None
+        other = other_name(ds, name) if elsewhere else None
         if other is not None:
             return _field(ds, other).rename(name)
         for dim, value in picks:

@@ -40,10 +40,11 @@ def test_the_whole_job_and_that_nothing_is_made_twice(tmp_path: Path, monkeypatc
     without_process(monkeypatch)
     monkeypatch.setattr(weather_pipeline, "Engine", StandIn)
     monkeypatch.setattr(weather_ensemble, "perturbed", shaken)
+    monkeypatch.setattr(weather_pipeline, "_JUDGED", ("z500", "t2m"))  # each takes seconds of drawing
     (tmp_path / "plan.json").write_text(json.dumps(PLAN))
     said: list[str] = []
     found = run_weather(SMALL, tmp_path, watcher(said), operator=small, command="anygrid run weather")
-    assert {v.name for v in found.variables} == {"z500", "t850", "t2m", "u850", "msl"}
+    assert {v.name for v in found.variables} == {"z500", "t2m"}
     assert found.cases == 2
     assert all(c.score for v in found.variables for c in v.comparisons)
     page = (tmp_path / "report.html").read_text()

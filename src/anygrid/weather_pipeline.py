@@ -38,7 +38,7 @@ from anygrid.surrogate.file import write_atomically
 from anygrid.training import Build, Listener, fit
 from anygrid.verification import Verification, verify
 
-__all__ = ["WeatherRecipe", "WeatherWatcher", "run_weather"]
+__all__ = ["FORCING", "STATE", "WeatherRecipe", "WeatherWatcher", "joined", "run_weather"]
 
 STATE = (
     *("z500", "z850", "z250", "t850", "t500", "t250", "u850", "v850", "u500", "v500", "u250", "v250"),
@@ -231,7 +231,7 @@ def _trained(
 
 
 def _operator(inputs: int, outputs: int, grid: Grid) -> nn.Module:
-    """The default operator with all waves that the coarse grid of its blocks carries: with the usual 17 it learns less in a step."""
+    """The default operator with all waves that the coarse grid of its blocks carries: see docs/design-decisions.md."""
     return default_operator(inputs, outputs, grid, modes=47)
 
 
@@ -312,7 +312,7 @@ def _facts(recipe: WeatherRecipe, plan: _Plan, surrogate: Surrogate, each: float
     repaid = f"are repaid after {(data + training) / saved:,.0f} member-days" if saved > 0 else "are never repaid"
     return [
         f"data: {2 * (plan.days + recipe.spin_up)} simulated days, {data:.0f} core-seconds; training: {training:.0f} s on "
-        f"{torch.get_num_threads()} threads",
+        f"{surrogate.record['threads']} of the two cores",
         f"a member's day costs {1000 * each:.1f} ms of a core, the model's {plan.second_per_day:.2f} s, {times:.0f} times as much",
         f"data and training {repaid}",
         "the reference is SPEEDY at T30 (400 km, no day and night): skill against it says how well this model was learned, not how well "

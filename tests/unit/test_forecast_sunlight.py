@@ -9,7 +9,7 @@ import xarray as xr
 
 from anygrid.errors import DataError
 from anygrid.fields import Variable
-from anygrid.forecast import forecast
+from anygrid.forecast import ensemble, forecast
 from anygrid.forecast.sunlight import Sunlight, recognise
 from anygrid.grid import Sphere
 
@@ -81,3 +81,20 @@ def test_the_mean_of_the_day_is_told_from_that_of_the_moment() -> None:
         assert found.hours == light.hours
         assert abs(found.scale / light.scale - 1) < 1e-6
     assert recognise(torch.ones(1, *grid.shape), times, grid) is None
+
+
+def test_blocks_of_an_ensemble_have_the_sunlight_of_their_own_starts() -> None:
+    truth = series(Sunlight(6, 1361.0), 8)
+    found = ensemble(
+        copy_of_the_sun,
+        truth.isel(time=slice(0, 5)).expand_dims(number=70),  # more than one block of members
+        3,
+        inputs=(STATE, SUN),
+        outputs=(STATE,),
+        member_dim="number",
+        dt="6h",
+        start="each",
+        workers=0,
+    )
+    for k in range(5):
+        np.testing.assert_allclose(found.u_mean.isel(init_time=k).values, truth.tisr.values[k : k + 3], rtol=1e-4, atol=0.05)

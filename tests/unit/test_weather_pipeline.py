@@ -78,6 +78,14 @@ def test_options_of_other_jobs_are_refused(tmp_path: Path, monkeypatch, capsys) 
     assert (code, said) == (2, "")
     assert "--samples" in talk
     assert "your-own-weather-model" in talk
+    code, said, talk = call(capsys, "run", "weather", "--workers", "3")
+    assert (code, said) == (2, "")
+    assert "leave --workers out" in talk
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, said, talk = call(capsys, "run", "weather")
+    assert (code, said) == (2, "")
+    assert "run under torchrun" in talk
+    assert not list(tmp_path.iterdir())
 
 
 def test_ensembles_of_several_starts_are_joined_by_lead() -> None:

@@ -98,11 +98,13 @@ def run(
         request, folder = said, out or Path("runs") / said.problem
     if isinstance(request, FitRequest):
         run_fit(request, folder, None, overwrite)
-    elif request.problem == "weather" and request.equation is None:
-        run_weather(request, folder, overwrite)
     elif processes() > 1:
         hint = "generate the data first, and start torchrun -m -- anygrid fit on them"
         raise UsageError("run under torchrun", "a run.toml of `anygrid fit`", "a whole job", hint)
+    elif request.problem == "weather" and request.equation is None:
+        if workers is not None:
+            raise UsageError("run weather", "its two processes", f"--workers {workers}", "leave --workers out")
+        run_weather(request, folder, overwrite)
     else:
         _run_problem(request, folder, workers, overwrite)
 

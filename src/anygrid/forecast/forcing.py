@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
@@ -54,9 +55,10 @@ class Forcings:
         """
         for channel, sunlight in self.computed:
             assert self.times is not None
-            values = sunlight.at(self.times[:, step], self.start.found).to(a)
             samples = math.prod(self.start.data.sizes[d] for d in self.start.layout.samples)
-            full = values.expand(samples, *values.shape).flatten(0, 1)[rows]
+            # Only of the starts among these rows: a year of starts would be gigabytes of moments.
+            starts, place = np.unique(np.tile(np.arange(len(self.times)), samples)[rows], return_inverse=True)
+            full = sunlight.at(self.times[starts, step], self.start.found).to(a)[torch.from_numpy(place)]
             a[:, channel] = full.repeat(len(a) // len(full), *(1,) * (full.ndim - 1))
         if self.data is None or self.layout is None:
             return

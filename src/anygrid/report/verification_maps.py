@@ -8,7 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -98,6 +100,11 @@ def plume_figure(plumes: Sequence[Plume], lead_units: str) -> str:
         for axes in panels[len(plumes) :]:
             axes.set_visible(False)
         handles, labels = panels[0].get_legend_handles_labels()
+        # Bands lie on each other: what the reader sees of the inner ones is darker than each alone.
+        bands = [k for k, handle in enumerate(handles) if isinstance(handle, PolyCollection)]
+        for depth, k in enumerate(bands, start=1):
+            alpha = float(handles[k].get_alpha() or 1.0)
+            handles[k] = Patch(color=SOLVER, alpha=1 - (1 - alpha) ** depth, lw=0)
         figure.legend(handles, labels, loc="outside lower center", ncols=5)
         return to_svg(figure, "plume", "Forecasts at a station against lead, and the truth")
 

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from anygrid.errors import DataError, UsageError
-from anygrid.fields import Variable
+from anygrid.fields import ConvertedWarning, Variable
 from anygrid.forecast import breed, ensemble
 
 U = (Variable("u", "K"),)
@@ -50,6 +50,18 @@ def test_perturbations_become_the_growing_mode(descending: bool) -> None:
     assert (power[:, 3] > 0.9999 * power.sum(1)).all()
     assert found.time.values[0] == ds.time.values[-1]
     assert found.u.attrs["units"] == "K"
+
+
+def test_units_and_the_order_of_dimensions_are_those_of_the_data() -> None:
+    plain = history(6)
+    words = {"inputs": U, "outputs": U, "deviation": [2.0], "amplitude": 0.1}
+    milli = (1000 * plain).transpose("x", "time")
+    milli["u"].attrs["units"] = "mK"
+    with pytest.warns(ConvertedWarning, match="mK"):
+        found = breed(growing, milli, 2, **words)
+    wanted = breed(growing, plain, 2, **words)
+    assert found.u.dims == ("member", "x", "time")
+    np.testing.assert_allclose(found.u.transpose(*wanted.u.dims).values, wanted.u.values, rtol=1e-5, atol=1e-5)
 
 
 def test_one_cycle_leaves_what_they_began_as() -> None:

@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 
 from anygrid.errors import DataError, UsageError
-from anygrid.fields import Variable
+from anygrid.fields import Variable, adopt
 from anygrid.forecast.perturb import Perturbation, default_length
 from anygrid.forecast.start import find_start
 from anygrid.grid import Grid
@@ -38,6 +38,8 @@ def breed(
     domain: Grid | None = None,
 ) -> xr.Dataset:
     """The last state of ``history`` with ``members`` bred perturbations: initial data with a dimension ``member`` for ``ensemble``.
+
+    Variables have the names and units of ``inputs`` in it, whatever the file calls them.
 
     Parameters
     ----------
@@ -61,6 +63,7 @@ def breed(
         raise UsageError("breed members", "an even number of 2 or more, because they come in pairs", str(members))
     if not 0 < amplitude < float("inf"):
         raise UsageError("breed amplitude", "a number above 0", f"{amplitude:g}", "for example 0.05 standard deviations")
+    history = adopt(history, inputs, "breed")
     start = find_start(history, inputs, outputs, (), domain, "each")
     _check_times(start.times)
     grid, states = start.grid, start.inputs(inputs)
@@ -91,7 +94,11 @@ def breed(
     for k, one in enumerate(x for pair in d for x in (pair, -pair)):
         # In the orientation of the data, whatever the order of the grid.
         frame = start.frame(one[None].expand(start.starts, *one.shape), outputs).isel({start.layout.time: [-1]})
-        parts.append(last.assign({v.name: last[v.name] + frame[v.name].values for v in outputs}).expand_dims(member=[k]))
+        parts.append(
+            last.assign({v.name: last[v.name] + frame[v.name].transpose(*last[v.name].dims).values for v in outputs}).expand_dims(
+                member=[k]
+            )
+        )
     found = xr.concat(parts, "member", data_vars=[v.name for v in outputs], coords="minimal", compat="override")
     for v in outputs:
         found[v.name].attrs = dict(last[v.name].attrs)

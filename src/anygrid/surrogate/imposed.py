@@ -41,7 +41,11 @@ and not heard. So no roll-out leaves the larger of its start and what the operat
 
 *Highest wave.* Outputs have no Fourier modes above a mode number along periodic axes. An operator hears little of waves beyond its latent
 grid: an evolution by increments carries them on as they are, so that what each step leaves there piles up, where a flow would damp it.
-The ball does not see that, for its norm is one of large scales.
+The ball does not see that, for its norm is one of large scales. On a sphere the highest wave is a degree of the spherical harmonics,
+
+.. math:: u \leftarrow \bar a + \sum_{l \le L} \sum_m Y_l^m \, (u - \bar a)_l^m,
+
+and what a step adds to the input of the same name is cut, not the state: coasts and mountains in it stay, and cannot pile up.
 
 References
 ----------
@@ -65,9 +69,11 @@ from torch import Tensor
 from anygrid.collectives import max_over_ranks, sum_over_ranks
 from anygrid.errors import DataError, GridError, UsageError, did_you_mean
 from anygrid.fields import Variable
-from anygrid.grid import Box, Grid, Points
+from anygrid.grid import Box, Grid, Points, Sphere
 from anygrid.numerics.interpolation import interpolate
+from anygrid.numerics.legendre import latitude_family
 from anygrid.numerics.pseudospectral import low_waves
+from anygrid.numerics.spherical_harmonics import analyse, exact_degree, synthesise
 from anygrid.problems.base import Problem, Wall
 from anygrid.shard import Shard, rows_of
 
@@ -96,7 +102,8 @@ class Imposed:
     contraction
         Factor of each step far outside the ball, from 0 to below 1.
     waves
-        Largest mode number along each periodic axis that outputs have; ``None`` for all. Grids that resolve fewer are not touched.
+        Largest mode number along each periodic axis that outputs have; ``None`` for all. Grids that resolve fewer are not touched. On a
+        sphere the highest degree of what outputs add to inputs of the same name, and of other outputs.
 
     Raises
     ------
@@ -182,6 +189,8 @@ def check_imposed(imposed: Imposed, inputs: Sequence[Variable], outputs: Sequenc
     DataError
         For an output or an axis that does not exist, a side of a periodic axis, a mean to be conserved of an output that is no
         input, dissipation of outputs that are no inputs, a highest wave without a periodic axis.
+    GridError
+        For a highest wave on a sphere without an exact quadrature.
     """
     given, found, axes = [v.name for v in inputs], [v.name for v in outputs], _axes(grid)
     for wall in imposed.walls:
@@ -200,8 +209,11 @@ def check_imposed(imposed: Imposed, inputs: Sequence[Variable], outputs: Sequenc
         raise DataError(
             "imposed radius", "an evolution, whose outputs are all inputs", f"{lost[0]!r}, which is none", "leave radius at None"
         )
-    if imposed.waves is not None and not (isinstance(grid, Box) and any(axis.periodic and axis.uniform for axis in grid.axes)):
-        raise DataError("imposed waves", "a Box with an evenly spaced periodic axis", type(grid).__name__, "leave waves at None")
+    if imposed.waves is not None and isinstance(grid, Sphere):
+        latitude_family(grid)
+    elif imposed.waves is not None and not (isinstance(grid, Box) and any(axis.periodic and axis.uniform for axis in grid.axes)):
+        expected = "a Sphere, or a Box with an evenly spaced periodic axis"
+        raise DataError("imposed waves", expected, type(grid).__name__, "leave waves at None")
 
 
 def impose(
@@ -217,9 +229,28 @@ def impose(
     target = grid if query is None else query
     if model.imposed.waves is not None and (isinstance(grid, Shard) or isinstance(target, Shard)):
         raise GridError("imposed waves", "a whole grid", "a shard of one", "share samples between processes, or leave waves at None")
-    if model.imposed.waves is not None and not isinstance(target, Box):  # no waves on scattered points: they take those of a lattice
-        lattice = grid if isinstance(grid, Box) else model.grid
+    if model.imposed.waves is not None and not isinstance(target, Box | Sphere):  # scattered points take the waves of a lattice
+        lattice = grid if isinstance(grid, Box | Sphere) else model.grid
         return interpolate(impose(model, a, grid, lattice), lattice, target)
+    if model.imposed.waves is not None and isinstance(target, Sphere):
+        return _low_degrees(model, a, grid, target, model.imposed.waves)
+    return _conserving(model, a, grid, target)
+
+
+def _low_degrees(model: Surrogate, a: Tensor, grid: Grid, target: Sphere, highest: int) -> Tensor:
+    """Outputs on a sphere, of which what they add to the state has no degrees above ``highest``."""
+    whole = grid if isinstance(grid, Sphere) else model.grid  # a target may be a window
+    assert isinstance(whole, Sphere)
+    if exact_degree(whole) <= highest:
+        return _conserving(model, a, grid, target)
+    u = _conserving(model, a, grid, whole)
+    start = model.add_state(torch.zeros_like(u), a, grid, whole)
+    added = synthesise(analyse(u - start, whole, highest), target)
+    return added + (start if target == whole else model.add_state(torch.zeros_like(added), a, grid, target))
+
+
+def _conserving(model: Surrogate, a: Tensor, grid: Grid, target: Grid) -> Tensor:
+    """Outputs with their values on sides, the ball and the means."""
     u = _bounded(model, a, grid, target)
     places = [(k, v.name) for k, v in enumerate(model.outputs) if v.name in model.imposed.conserved]
     if not places:

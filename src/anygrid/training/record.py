@@ -68,7 +68,7 @@ def _imposed(imposed: Mapping[str, Any]) -> str:
     walls = [f"{w['output']} = {w['value']:g} at the {w['side']} end of {w['axis']}" for w in imposed["walls"]]
     means = [f"the mean of {name}" for name in imposed["conserved"]]
     ball = [] if imposed["radius"] is None else [f"contraction beyond {imposed['radius']:g} standard deviations"]
-    waves = [] if imposed["waves"] is None else [f"no waves above the {imposed['waves']}th of a periodic axis"]
+    waves = [] if imposed["waves"] is None else [f"no waves above number {imposed['waves']}"]
     return "; ".join(walls + means + ball + waves)
 
 

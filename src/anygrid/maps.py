@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anygrid.grid import Grid
 
-__all__ = ["Map", "RandomMap"]
+__all__ = ["Map", "NoisyMap", "RandomMap"]
 
 
 @runtime_checkable  # so that type checkers at run time (beartype in the tests) can see a callable in it
@@ -34,4 +34,27 @@ class RandomMap(Protocol):
         self, a: Float[Tensor, "batch inputs *space"], grid: Grid, /, *, members: int, generator: torch.Generator
     ) -> Float[Tensor, "member batch outputs *space"]:
         """Draw ``members`` independent outputs for every input function."""
+        ...
+
+
+@runtime_checkable
+class Noise(Protocol):
+    """Random channels that a :class:`NoisyMap` takes."""
+
+    def draw(self, n: int, grid: Grid, generator: torch.Generator) -> Float[Tensor, "{n} channel *space"]:
+        """Noise for ``n`` input functions."""
+        ...
+
+
+@runtime_checkable
+class NoisyMap(Protocol):
+    """A :class:`Map` of inputs and, in channels behind them, noise: rows that have generators of their own are computed together."""
+
+    @property
+    def noise(self) -> Noise:
+        """What draws the noise."""
+        ...
+
+    def __call__(self, a: Float[Tensor, "batch channel *space"], grid: Grid, /) -> Float[Tensor, "batch outputs *space"]:
+        """Apply the operator to inputs and their noise."""
         ...

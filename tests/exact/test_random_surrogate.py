@@ -105,19 +105,23 @@ def test_the_spread_is_learned_and_the_ensemble_has_it(surrogate: Surrogate) -> 
     assert float(weight[0]) == pytest.approx(0.8, abs=0.05)
     assert float(weight[1]) == pytest.approx(0.6, abs=0.06)
     start = _autoregressive(1).isel(time=[0])
-    out = ensemble(
-        surrogate.draw,
-        start,
-        3,
-        100,
-        inputs=surrogate.inputs,
-        outputs=surrogate.outputs,
-        stochastic=True,
-        keep=Keep(mean=True, std=True, members=range(3)),
-        dt=surrogate.dt,
-        domain=surrogate.grid,
-        workers=0,
+    out, alone = (
+        ensemble(
+            map_,
+            start,
+            3,
+            100,
+            inputs=surrogate.inputs,
+            outputs=surrogate.outputs,
+            stochastic=True,
+            keep=Keep(mean=True, std=True, members=range(3)),
+            dt=surrogate.dt,
+            domain=surrogate.grid,
+            workers=0,
+        )
+        for map_ in (surrogate, surrogate.draw)
     )
+    assert float(np.abs(out.u - alone.u).max()) < 1e-5  # computed together or one by one: the same members
     # variance of the k-th state: 0.36 (1 + 0.64 + ... + 0.64^(k - 1))
     wanted = [math.sqrt(0.36 * sum(0.64**j for j in range(k))) for k in (1, 2, 3)]
     found = np.sqrt((out.u_std.squeeze() ** 2).mean("x")).values

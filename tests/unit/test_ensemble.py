@@ -305,7 +305,7 @@ def test_harmonics_have_unit_mean_square():
     grid = Sphere.gauss(40, 64)
     table = _legendre(tuple(grid.lat.coordinates().tolist()), 30)
     lam = np.deg2rad(grid.lon.coordinates())
-    functions = np.stack([table[:, k, m][:, None] * np.cos(m * lam) for k, m in ((0, 0), (1, 0), (1, 1), (7, 3), (30, 30), (30, 2))])
+    functions = np.stack([table[m, :, k][:, None] * np.cos(m * lam) for k, m in ((0, 0), (1, 0), (1, 1), (7, 3), (30, 30), (30, 2))])
     gram = np.einsum("aij,bij,ij->ab", functions, functions, grid.weights().numpy()) / (4 * np.pi)
     np.testing.assert_allclose(gram, np.eye(6), atol=1e-10)
 

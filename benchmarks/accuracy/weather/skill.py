@@ -101,7 +101,7 @@ def take_over(operator: Any, trained: Any) -> None:
 def make_forecast(kind: str, members: int, folder: Path, data: Path) -> None:
     model, test = read_surrogate(folder / f"{kind}.anygrid"), xr.open_zarr(data / "speedy_test.zarr")
     ensemble(
-        model.draw if model.noise else model,
+        model,
         test[[*STATE, *FORCING]].sel(time=starts(test)),
         DAYS,
         members if model.noise else None,

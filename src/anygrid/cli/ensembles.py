@@ -189,7 +189,7 @@ def carry_out(
         raise UsageError("--keep-members", "an ensemble", "one forecast", "add --members 100 --perturb 0.01")
     with hands(asked.workers, asked.scheduler) as cluster:
         return ensemble(
-            model.draw if model.noise and asked.many else model,
+            model,
             data,
             steps,
             asked.members,

@@ -34,7 +34,7 @@ from anygrid.grid import Grid
 from anygrid.io.cluster import Cluster
 from anygrid.io.workers import available_cpus, one_thread, run
 from anygrid.io.working import WorkingFolder, disk_error
-from anygrid.maps import Map, RandomMap
+from anygrid.maps import Map, NoisyMap, RandomMap
 from anygrid.numerics.seeds import SEED_RULE
 
 __all__ = ["ensemble"]
@@ -44,7 +44,7 @@ _MOST = 1 << 31  # members: above lie the streams of noise
 
 
 def ensemble(
-    map_: Map | RandomMap,
+    map_: Map | RandomMap | NoisyMap,
     initial: xr.Dataset,
     steps: int,
     members: int | None = None,
@@ -72,7 +72,7 @@ def ensemble(
 
     Members differ by their initial states (``perturbation``, or ``member_dim`` of the initial data), by the noise of a random map
     (``stochastic``), or by both. What member m draws is a function of ``seed`` and m alone, not of blocks, workers or the number of
-    members, and the same for every start. Without ``members`` and ``member_dim`` there is one member, which is kept without a
+    members, and the same for every start (the noise exactly, values to rounding). Without ``members`` and ``member_dim`` there is one member, which is kept without a
     dimension of its own: the values of :func:`~anygrid.forecast.roll.forecast`, its starts and samples spread over processes.
 
     Blocks of members, fixed by the request, are rolled out by ``workers`` or a ``cluster``; each writes its partial result whole or not
@@ -87,7 +87,8 @@ def ensemble(
     Parameters
     ----------
     map_
-        Any map that advances the state by ``dt``; with ``stochastic`` a random one. Other processes get a surrogate as the bytes of its
+        Any map that advances the state by ``dt``; with ``stochastic`` a random one: a surrogate with noise, which computes members together, or any
+        :class:`~anygrid.maps.RandomMap`, which is called for one at a time. Other processes get a surrogate as the bytes of its
         file, and what cannot be sent to them runs in this one.
     members
         Number of members; by default as many as the data hold.

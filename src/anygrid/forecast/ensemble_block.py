@@ -23,7 +23,7 @@ from anygrid.forecast.perturb import Perturbation
 from anygrid.forecast.summary import Keep, Part, fields, summarise
 from anygrid.grid import Grid
 from anygrid.io.blocks import encode_chunk, write_atomically
-from anygrid.maps import Map, RandomMap
+from anygrid.maps import Map, NoisyMap, RandomMap
 from anygrid.numerics.seeds import sample_generator
 
 __all__ = ["Block", "Plan", "Task", "read_part", "write_part"]
@@ -143,7 +143,7 @@ class Block:
     """
 
     plan: Plan
-    map: Map | RandomMap
+    map: Map | RandomMap | NoisyMap
     stochastic: bool
     grid: Grid
     a: Float[Tensor, "member row inputs *space"]

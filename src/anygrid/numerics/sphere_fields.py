@@ -59,13 +59,14 @@ def sphere_field(n: int, grid: Sphere, *, length: float, generator: torch.Genera
         drawn = np.random.Generator(np.random.PCG64(seed)).standard_normal((len(below[0]), 2))
         cosine[k][below], sine[k][below] = drawn.T * deviation[below[0]]
     table, waves = _legendre(tuple(grid.lat.coordinates().tolist()), degree), np.outer(numbers, np.deg2rad(grid.lon.coordinates()))
-    values = np.einsum("tlm,nlm->ntm", table, cosine) @ np.cos(waves) + np.einsum("tlm,nlm->ntm", table, sine) @ np.sin(waves)
-    return torch.from_numpy(values)
+    both = np.concatenate([cosine, sine]).transpose(2, 1, 0)  # (m, l, 2 n): a product for each order
+    by_order = (table @ both).transpose(2, 1, 0)
+    return torch.from_numpy(by_order[:n] @ np.cos(waves) + by_order[n:] @ np.sin(waves))
 
 
 @lru_cache(maxsize=4)
 def _legendre(latitudes: tuple[float, ...], degree: int) -> NDArray[np.float64]:
-    r"""Associated Legendre functions ``(latitude, l, m)`` with which ``P_lm cos(m lon)`` has unit mean square over the sphere.
+    r"""Associated Legendre functions ``(m, latitude, l)`` with which ``P_lm cos(m lon)`` has unit mean square over the sphere.
 
     Forward recurrence in l, stable for these degrees (Holmes and Featherstone 2002, eq. 11 to 13).
     """
@@ -80,4 +81,4 @@ def _legendre(latitudes: tuple[float, ...], degree: int) -> NDArray[np.float64]:
             a = math.sqrt((4 * k**2 - 1) / (k**2 - m**2))
             b = math.sqrt(((k - 1) ** 2 - m**2) / (4 * (k - 1) ** 2 - 1))
             p[:, k, m] = a * (z * p[:, k - 1, m] - (b * p[:, k - 2, m] if k > m + 1 else 0.0))
-    return p
+    return np.ascontiguousarray(p.transpose(2, 0, 1))

@@ -1,16 +1,47 @@
-r"""Strided convolution and its transpose as matrix products: what lies between is cutting a field into overlapping cells.
+r"""Strided convolution and its transpose, by torch's convolutions or as matrix products, whichever is faster.
 
 Cell :math:`j` of an axis holds the points :math:`s j, \dots, s j + K - 1` for stride :math:`s` and size :math:`K`. A convolution is
-a linear map of every cell, a transposed convolution a linear map to every cell whose overlaps add up. Fields of many channels stay
-channels-last, so nothing wide is rearranged; on CPU this took about half the time of torch's convolutions at the sizes used here.
+a linear map of every cell, a transposed convolution a linear map to every cell whose overlaps add up. As matrix products between
+channels-last fields they take half the time of torch's convolutions for one channel, and several times theirs for many, where cutting and
+adding copy more numbers than the product reads (``benchmarks/speed/cells.py``).
 """
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["add_cells", "cut_cells"]
+from anygrid.operators.lean import activated_linear
+
+__all__ = ["add_cells", "cut_cells", "gather", "spread"]
+
+_MANY = 3  # channels from which on a convolution is faster
+
+
+def gather(
+    x: Float[Tensor, "batch channel *points"], weight: Float[Tensor, "width values"], size: int, stride: int
+) -> Float[Tensor, "batch *cells width"]:
+    """Linear map of the values of each cell, as :func:`cut_cells` orders them: a convolution with a stride."""
+    if not _convolved(x, x.shape[1]):
+        return nn.functional.linear(cut_cells(x, size, stride), weight)
+    kernel = weight.unflatten(1, (x.shape[1], size, size)).contiguous(memory_format=torch.channels_last)
+    return nn.functional.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, stride=stride).movedim(1, -1)
+
+
+def spread(
+    x: Float[Tensor, "batch *cells width"], layer: nn.Linear, channels: int, size: int, stride: int
+) -> Float[Tensor, "batch channel *points"]:
+    """Linear map of the activated ``x`` to the values of each cell, added up as by :func:`add_cells`: a transposed convolution."""
+    if not _convolved(x, channels):
+        return add_cells(activated_linear(x, layer), channels, size, stride)
+    kernel = layer.weight.unflatten(0, (channels, size, size)).movedim(-1, 0)
+    return nn.functional.conv_transpose2d(nn.functional.gelu(x).movedim(-1, 1), kernel, stride=stride)
+
+
+def _convolved(x: Tensor, channels: int) -> bool:
+    # In two dimensions, float32 and on the CPU: measured there. CUDA's convolutions would round to TF32 besides.
+    return channels >= _MANY and x.dim() == 4 and x.dtype == torch.float32 and x.device.type == "cpu"
 
 
 def cut_cells(x: Float[Tensor, "batch channel *points"], size: int, stride: int) -> Float[Tensor, "batch *cells values"]:

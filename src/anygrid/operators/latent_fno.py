@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from anygrid.errors import GridError, UsageError
 from anygrid.grid import Axis, Box, Grid, Points, Sphere
 from anygrid.numerics.interpolation import interpolate
-from anygrid.operators.cells import add_cells, cut_cells
+from anygrid.operators.cells import cut_cells, gather, spread
 from anygrid.operators.layers import check_input, coordinate_features, feature_count, make_bases
 from anygrid.operators.lean import activated_linear
 from anygrid.operators.spectral import SpectralConv, spectral_sum
@@ -204,23 +204,23 @@ class LatentFNO(nn.Module):
         z = self._encode(x, fine, margins)
         for block in self.blocks:
             z = block(z, coarse)
-        z = activated_linear(self.pointwise(z), self.decode)
+        z = self.pointwise(z)
         around = -(-self.reach // self.stride)  # coarse cells beyond a periodic end whose kernels reach back inside
         z = extend(z.movedim(-1, 1), [(around, around) if p else (0, 0) for p in self.periodic], self.periodic).movedim(1, -1)
-        z = add_cells(z, len(self.bias), self.size, self.stride) + self.bias.reshape(-1, *[1] * grid.ndim)
+        z = spread(z, self.decode, len(self.bias), self.size, self.stride) + self.bias.reshape(-1, *[1] * grid.ndim)
         for k, ((before, _), wraps) in enumerate(zip(margins, self.periodic, strict=True)):
             z = z.narrow(k + 2, before + (around * self.stride if wraps else 0), fine.shape[k])
         return z
 
     def _encode(self, x: Tensor, fine: Grid, margins: Sequence[tuple[int, int]]) -> Tensor:
         """Strided convolution of the input and of position, which is the same for every sample."""
-        cells = cut_cells(extend(x, margins, self.periodic), self.size, self.stride)
+        own, places = self.encode.weight.tensor_split([self.inputs * self.size**fine.ndim], dim=1)
+        z = gather(extend(x, margins, self.periodic), own, self.size, self.stride)
         if not self.coordinates:
-            return self.encode(cells)
-        own, places = self.encode.weight.split([cells.shape[-1], self.encode.in_features - cells.shape[-1]], dim=1)
+            return z + self.encode.bias
         position = torch.movedim(coordinate_features(fine, x.dtype, x.device, self.harmonics), -1, 0)[None]
         position = cut_cells(extend(position, margins, self.periodic), self.size, self.stride)
-        return nn.functional.linear(cells, own) + nn.functional.linear(position, places, self.encode.bias)
+        return z + nn.functional.linear(position, places, self.encode.bias)
 
     def margins(self, fine: int, coarse: int) -> tuple[int, int]:
         """Fine points to add before and after an axis so that kernel ``j`` is centred on coarse point ``j``."""

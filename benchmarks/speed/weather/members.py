@@ -97,7 +97,7 @@ def run(model: Surrogate, test: xr.Dataset, members: int) -> dict[str, float]:
 
 
 def alone(model: Surrogate, test: xr.Dataset, rounds: int, engine: Engine) -> dict[str, float]:
-    """Seconds of one thread for a member's day, among sixteen that are computed together, as ensembles do, between days of the numerical model."""
+    """Seconds of one thread for a member's day among sixteen computed together, as ensembles do, between days of the numerical model."""
     torch.set_num_threads(1)
     names = [v.name for v in model.inputs]
     first = test.isel(time=0).load()

@@ -72,8 +72,9 @@ def ensemble(
 
     Members differ by their initial states (``perturbation``, or ``member_dim`` of the initial data), by the noise of a random map
     (``stochastic``), or by both. What member m draws is a function of ``seed`` and m alone, not of blocks, workers or the number of
-    members, and the same for every start (the noise exactly, values to rounding). Without ``members`` and ``member_dim`` there is one member, which is kept without a
-    dimension of its own: the values of :func:`~anygrid.forecast.roll.forecast`, its starts and samples spread over processes.
+    members, and the same for every start: the noise exactly, values to rounding. Without ``members`` and ``member_dim`` there is one
+    member, which is kept without a dimension of its own: the values of :func:`~anygrid.forecast.roll.forecast`, its starts and samples
+    spread over processes.
 
     Blocks of members, fixed by the request, are rolled out by ``workers`` or a ``cluster``; each writes its partial result whole or not
     at all, and partial results are merged in the order of the members. So the memory does not grow with the members, a
@@ -87,9 +88,9 @@ def ensemble(
     Parameters
     ----------
     map_
-        Any map that advances the state by ``dt``; with ``stochastic`` a random one: a surrogate with noise, which computes members together, or any
-        :class:`~anygrid.maps.RandomMap`, which is called for one at a time. Other processes get a surrogate as the bytes of its
-        file, and what cannot be sent to them runs in this one.
+        Any map that advances the state by ``dt``. With ``stochastic`` a random one: a surrogate with noise, which computes members
+        together, or any :class:`~anygrid.maps.RandomMap`, which is called for one at a time. Other processes get a surrogate as the bytes
+        of its file, and what cannot be sent to them runs in this one.
     members
         Number of members; by default as many as the data hold.
     perturbation

@@ -271,3 +271,25 @@ def test_noise_makes_the_members_of_an_ensemble(capsys, tmp_path, monkeypatch):
     members = xr.open_zarr("e.zarr").thetao_con.values
     assert np.isfinite(members).all()
     assert np.abs(members[0] - members[1]).max() > 1e-3  # no perturbation was asked for: the noise alone tells them apart
+
+
+def test_a_training_goes_on_from_a_surrogate_without_its_high_waves(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wave_file(tmp_path / "waves.nc")
+    code, _, err = call(capsys, "fit", "waves.nc", *FIT, *SMALL, "--steps", "3", "-o", "s.anygrid")
+    assert code == 0, err
+    code, _, err = call(capsys, "fit", "waves.nc", *FIT, "--parent", "s.anygrid", "--waves", "3", "--steps", "2", "-o", "t.anygrid")
+    assert code == 0, err
+    assert "no waves above number 3" in err
+    one, two = (read_surrogate(name) for name in ("s.anygrid", "t.anygrid"))
+    assert two.operator.arguments == one.operator.arguments
+    assert two.imposed.waves == 3
+    code, _, err = call(capsys, "fit", "waves.nc", *FIT, *SMALL, "--parent", "s.anygrid", "--steps", "2", "-o", "u.anygrid")
+    assert code == 2
+    assert "a parent has its own operator" in err
+    code, _, err = call(capsys, "fit", "waves.nc", *FIT, "--waves", "3", "--confine", "--steps", "2", "-o", "u.anygrid")
+    assert code == 2
+    assert "neither --physics nor --confine" in err
+    code, _, err = call(capsys, "fit", "waves.nc", *FIT, "--parent", "none.anygrid", "--steps", "2", "-o", "u.anygrid")
+    assert code == 2
+    assert "none.anygrid" in err

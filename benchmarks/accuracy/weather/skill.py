@@ -8,6 +8,7 @@
     python $D forecast random --members 30 --out data/weather
     python $D reference --members 8 --out data/weather                 # half an hour of a core
     python $D score --out data/weather                                 # writes skill.json
+    python $D growth --out data/weather                                # writes growth.json
     python $D free deterministic --years 10 --out data/weather         # writes free_run.json
 
 Data: data/speedy_train.zarr (four years from 2000 on, seed 0) and data/speedy_test.zarr (2010, seed 1; another run of the model, looked
@@ -32,6 +33,7 @@ import xarray as xr
 from anygrid.forecast import Keep, ensemble
 from anygrid.io.weather_ensemble import run_ensemble
 from anygrid.io.weather_store import restart_from
+from anygrid.numerics.gaussian_field import gaussian_field
 from anygrid.operators import default_operator
 from anygrid.problems.speedy import GRID, Speedy
 from anygrid.surrogate import Imposed, read_surrogate
@@ -42,6 +44,7 @@ from anygrid.weather_pipeline import FORCING, STATE, joined
 HERE = Path(__file__).parent
 JUDGED = ("z500", "t850", "t500", "t2m", "u850")
 DEGREE = 33  # of what a day adds: the model has 30, and its fields on levels of pressure a little more
+GROWTH = 14  # days
 DAYS, EVERY = 10, 10  # length of a forecast; days between starts
 SHOWN = (1, 3, 5, 10)
 
@@ -61,13 +64,6 @@ def train(kind: str, steps: int, unroll: int, folder: Path, data: Path) -> None:
             last[0] = time.monotonic()
             print(progress.message or f"step {progress.step} loss {progress.loss:.5f} validation {progress.validation:.5f}", flush=True)
 
-    def build(inputs: int, outputs: int, grid: Any) -> Any:
-        # All waves that the coarse grid of the blocks carries: weather is not as smooth as the problems that the default was sized for.
-        operator = default_operator(inputs, outputs, grid, modes=47)
-        if kind != "pretrained":
-            take_over(operator, read_surrogate(folder / "pretrained.anygrid").operator)
-        return operator
-
     model = fit(
         ds,
         (*STATE, *FORCING),
@@ -76,7 +72,9 @@ def train(kind: str, steps: int, unroll: int, folder: Path, data: Path) -> None:
         steps=steps,
         noise=4 if kind == "random" else 0,
         validation=0.05,
-        operator=build,
+        # All waves that the coarse grid of the blocks carries: weather is not as smooth as the problems that the default was sized for.
+        operator=(lambda i, o, g: default_operator(i, o, g, modes=47)) if kind == "pretrained" else None,
+        parent=None if kind == "pretrained" else read_surrogate(folder / "pretrained.anygrid"),
         optimizer="soap",
         gradient=0.1,
         unroll=unroll,
@@ -87,15 +85,6 @@ def train(kind: str, steps: int, unroll: int, folder: Path, data: Path) -> None:
     )
     model.record["processor_seconds"] = time.process_time() - begin
     model.save(folder / f"{kind}.anygrid")
-
-
-def take_over(operator: Any, trained: Any) -> None:
-    """Weights of ``trained``; channels of noise that it lacks begin near 0."""
-    weights = trained.state_dict()
-    own, position = trained.inputs * trained.size**2, trained.encode.in_features - trained.inputs * trained.size**2
-    had, new = trained.encode.weight, operator.encode.weight.detach()
-    weights["encode.weight"] = torch.cat([had[:, :own], 0.3 * new[:, own : new.shape[1] - position], had[:, own:]], 1)
-    operator.load_state_dict(weights)
 
 
 def make_forecast(kind: str, members: int, folder: Path, data: Path) -> None:
@@ -189,6 +178,41 @@ def _rms(x: np.ndarray) -> float:
     return float(np.sqrt((GRID.mean_weights().numpy() * x**2).sum((-1, -2))))
 
 
+def growth(folder: Path, data: Path) -> None:
+    """How fast two forecasts of the deterministic surrogate part that begin a hundredth of a deviation apart: as error_growth.py."""
+    model, test = read_surrogate(folder / "deterministic.anygrid"), xr.open_zarr(data / "speedy_test.zarr")
+    at = starts(test, 30)
+    span = np.arange(at[0], at[-1] + np.timedelta64(GROWTH + 1, "D"), np.timedelta64(1, "D"))
+    known = test[[*STATE, *FORCING]].sel(time=span[span <= test.time.values[-1]]).load()
+    names, inputs = [v.name for v in model.outputs], [v.name for v in model.inputs]
+    channels, place, weights = [inputs.index(n) for n in names], names.index("z500"), GRID.mean_weights().float()
+    deviation = torch.tensor(model.statistics.outputs.std, dtype=torch.float32).view(-1, 1, 1)
+    generator, curves = torch.Generator().manual_seed(0), []
+    for begin in at[at + np.timedelta64(GROWTH, "D") <= test.time.values[-1]]:
+        first = int(np.searchsorted(known.time.values, begin))
+        fields = [known[n].expand_dims(time=known.time) if "time" not in known[n].dims else known[n] for n in inputs]
+        a = torch.tensor(np.stack([f.values[first : first + GROWTH + 1] for f in fields], 1), dtype=torch.float32)
+        state = a[:1, channels].repeat(2, 1, 1, 1)
+        state[1] += 0.01 * deviation * gaussian_field(len(names), GRID, length=10.0, generator=generator).float()
+        apart = []
+        for day in range(GROWTH + 1):
+            apart.append(float(((state[1, place] - state[0, place]).square() * weights).sum().sqrt()))
+            rows = a[day : day + 1].repeat(2, 1, 1, 1)
+            rows[:, channels] = state
+            with torch.no_grad():
+                state = model(rows, GRID)
+        curves.append(apart)
+    mean = np.sqrt(np.square(curves).mean(0))
+    days = np.arange(3, GROWTH + 1)
+    result = {
+        "command": "python benchmarks/accuracy/weather/skill.py growth",
+        "starts": len(curves),
+        "z500 rms by day": {str(d): _short(float(m)) for d, m in enumerate(mean)},
+        "doubling_days_z500_from_day_3_on": round(float(np.log(2) / np.polyfit(days, np.log(mean[days]), 1)[0]), 2),
+    }
+    (HERE / "growth.json").write_text(json.dumps(result, indent=1))
+
+
 def free(kind: str, years: int, folder: Path, data: Path) -> None:
     """Years without data but sunlight and the sea of the date: means of each year beside those of the model's own years."""
     model, test = read_surrogate(folder / f"{kind}.anygrid"), xr.open_zarr(data / "speedy_test.zarr")
@@ -255,7 +279,7 @@ def free(kind: str, years: int, folder: Path, data: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("stage", choices=("train", "forecast", "reference", "score", "free"))
+    parser.add_argument("stage", choices=("train", "forecast", "reference", "score", "growth", "free"))
     parser.add_argument("kind", nargs="?", choices=("pretrained", "deterministic", "random"))
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--unroll", type=int, default=3, help="days rolled out in the steps of the last quarter")
@@ -276,5 +300,7 @@ if __name__ == "__main__":
         reference(given.members, given.amplitude, given.every, given.out, given.data)
     elif given.stage == "score":
         score(given.out, given.data)
+    elif given.stage == "growth":
+        growth(given.out, given.data)
     else:
         free(given.kind, given.years, given.out, given.data)

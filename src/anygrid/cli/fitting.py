@@ -67,6 +67,8 @@ def fit(
     gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss; default 0.1 with soap, else 0.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="soap (default from 60 s or 500 steps on), or adamw.")] = None,
     noise: Annotated[int | None, typer.Option(help="Channels of noise: a random surrogate for ensembles, trained on CRPS.")] = None,
+    parent: Annotated[str | None, typer.Option(help="A surrogate to go on from: its operator, weights and scaling.")] = None,
+    waves: Annotated[int | None, typer.Option(help="Predict no waves above this number; on a sphere no higher degree.")] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Choose rate, gradient and width by short trainings, 15 % of the length.")
     ] = False,
@@ -130,6 +132,8 @@ def fit(
         gradient=gradient,
         optimizer=optimizer,
         noise=noise,
+        parent=None if parent is None else _absolute(parent),
+        waves=waves,
         search=search,
         confine=confine,
         coarse_first=tuple(coarse_first or ()),
@@ -238,6 +242,8 @@ def opened(paths: tuple[str, ...], select: tuple[str, ...]) -> xr.Dataset:
 
 def _arguments(request: FitRequest) -> dict[str, Any]:
     """Arguments of ``fit`` that were said; what was not is left to its defaults."""
+    from anygrid.surrogate import Imposed, read_surrogate
+
     plain = (
         "budget",
         "steps",
@@ -266,12 +272,20 @@ def _arguments(request: FitRequest) -> dict[str, Any]:
         said["micro_batch"] = _micro_batch(request.micro_batch)
     if request.device is not None:
         said["device"] = _device(request.device)
+    if request.parent is not None:
+        if (request.operator, request.width, request.modes, request.depth) != ("default", None, None, None):
+            raise UsageError("--parent", "no --operator, --width, --modes and --depth", "one of them", "a parent has its own operator")
+        said["parent"] = read_surrogate(Path(request.parent))
+    if request.waves is not None:
+        if request.physics is not None or request.confine:
+            raise UsageError("--waves", "neither --physics nor --confine", "one of them", "these find the highest wave themselves")
+        said["imposed"] = Imposed(waves=request.waves)
     build = names.operator_named(request.operator, width=request.width, modes=request.modes, depth=request.depth)
     said["resolutions"] = tuple(_stage(word) for word in request.coarse_first)
     said["augment"] = tuple(_symmetry(word) for word in request.augment)
     return {
         **said,
-        "operator": build,
+        "operator": None if request.parent is not None else build,
         "search": request.search,
         "confine": request.confine,
         "keep_best": request.keep_best,

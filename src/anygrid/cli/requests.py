@@ -44,6 +44,8 @@ class FitRequest:
     gradient: float | None = None
     optimizer: str | None = None
     noise: int | None = None
+    parent: str | None = None
+    waves: int | None = None
     search: bool = False
     confine: bool = False
     coarse_first: tuple[str, ...] = ()

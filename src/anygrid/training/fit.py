@@ -39,6 +39,7 @@ from anygrid.training.loop import Trainer
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.memory import MicroBatch, check_micro_batch
 from anygrid.training.parallel import Division, Domain, Parallel, Shards, division_of
+from anygrid.training.parent import check_parent, identity, operator_of
 from anygrid.training.physics import Equations, Physics, asked, asked_of_data, check_data, completed, limit, unseen
 from anygrid.training.probes import probes, usual_resolution
 from anygrid.training.progress import Listener, Progress
@@ -66,6 +67,7 @@ def fit(
     steps: int | None = None,
     epochs: float | None = None,
     operator: nn.Module | Build | None = None,
+    parent: Surrogate | None = None,
     batch: int | None = None,
     learning_rate: float | None = None,
     weight_decay: float = DEFAULTS.weight_decay,
@@ -123,6 +125,9 @@ def fit(
     operator
         A module with ``forward(a, grid, query=None)`` and ``arguments`` (copied, so that yours is not changed), or a function
         ``(inputs, outputs, grid) -> module``; by default the one of :func:`anygrid.operators.default_operator`.
+    parent
+        Surrogate to go on from, of the same variables: its operator, weights and scaling, on these data. With ``noise`` one without noise
+        becomes random. Not with ``operator``.
     batch
         Samples in a step; by default about 32768 points: 4 at 85 x 85, at most 8.
     seed
@@ -218,13 +223,18 @@ def fit(
         first = found.reference
         if use is not None:
             check_data(use.problem, first)
-        increment = increments_vary_less(found, names) if increment is None else increment
+        if increment is None:
+            increment = increments_vary_less(found, names) if parent is None else parent.increment
         sizes = [batch if batch is not None else max(1, min(DEFAULTS.batch, DEFAULTS.batch_points // p.grid.size)) for p in found.groups]
         chosen = device_of(device, ranks)
         if noise and (use is not None or search or isinstance(division, Domain)):
             raise UsageError("noise", "data alone, without physics, search and parallel='domain'", "one of them", "leave it or noise out")
         random = Noise.ladder(noise, first.grid)
-        module = built(operator, len(names[0]) + noise, len(names[1]), first.grid, seed)
+        if parent is None:
+            module = built(operator, len(names[0]) + noise, len(names[1]), first.grid, seed)
+        else:
+            check_parent(parent, first.inputs, first.outputs, random, increment, alone=operator is None)
+            module = operator_of(parent, noise, seed)
         imposed = (Imposed() if use is None else imposed_by(use.problem)) if imposed is None else imposed
         imposed = found.confined(imposed) if confine else imposed
         use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
@@ -262,6 +272,7 @@ def fit(
             search=search,
             optimizer=optimizer,
             noise=noise,
+            parent=None if parent is None else identity(parent),
         )
         check(settings, found)
 
@@ -269,7 +280,7 @@ def fit(
             module,
             first.inputs,
             first.outputs,
-            found.statistics,
+            found.statistics if parent is None else parent.statistics,
             first.grid,
             first.dt,
             increment,

@@ -84,6 +84,7 @@ class Settings:
     optimizer: Optimizer
     imposed: Mapping[str, Any] | None
     noise: int
+    parent: str | None = None
 
     def to_table(self) -> dict[str, Any]:
         """Table for ``run.toml``; TOML has no null, so what is not set is left out."""

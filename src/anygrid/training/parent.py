@@ -1,0 +1,52 @@
+"""A training that goes on from the weights of a surrogate: on other data, with longer roll-outs, or made random."""
+
+from __future__ import annotations
+
+import hashlib
+
+from torch import nn
+
+from anygrid.errors import UsageError
+from anygrid.fields import Variable
+from anygrid.operators.widen import widened
+from anygrid.surrogate import Noise, Surrogate
+from anygrid.surrogate.file import surrogate_bytes
+
+__all__ = ["check_parent", "identity", "operator_of"]
+
+
+def check_parent(
+    parent: Surrogate, inputs: tuple[Variable, ...], outputs: tuple[Variable, ...], noise: Noise, increment: bool, *, alone: bool
+) -> None:
+    """Refuse to go on from a surrogate of another map.
+
+    Raises
+    ------
+    UsageError
+        Unless it is ``alone``, without another operator; for other variables, another form of the prediction, or other noise than its
+        own, where it has some.
+    """
+    if not alone:
+        raise UsageError("parent", "a parent or an operator", "both", "leave one out: a parent has its own operator")
+    for what, own, asked in (("inputs", parent.inputs, inputs), ("outputs", parent.outputs, outputs)):
+        if [v.name for v in own] != [v.name for v in asked]:
+            expected, got = (", ".join(v.name for v in part) for part in (own, asked))
+            raise UsageError(f"parent's {what}", expected, got, "name the same variables in the same order")
+    if parent.increment != increment:
+        words = {True: "increments", False: "states"}
+        raise UsageError(
+            "parent", f"a prediction of {words[parent.increment]}, as its own", f"one of {words[increment]}", "leave increment out"
+        )
+    if parent.noise and parent.noise != noise:
+        had, given = len(parent.noise.lengths), len(noise.lengths)
+        raise UsageError("parent", f"its own noise, noise={had}", f"noise={given}", f"give noise={had}, or a parent without noise")
+
+
+def operator_of(parent: Surrogate, noise: int, seed: int) -> nn.Module:
+    """Its operator, widened by the channels of noise that it lacks."""
+    return widened(parent.operator, max(0, noise - len(parent.noise.lengths)), seed)
+
+
+def identity(parent: Surrogate) -> str:
+    """What tells this parent from others, for the arguments of a run."""
+    return hashlib.sha256(surrogate_bytes(parent)).hexdigest()[:16]

@@ -39,11 +39,10 @@ from anygrid.problems.speedy import GRID, Speedy
 from anygrid.surrogate import Imposed, read_surrogate
 from anygrid.training import fit
 from anygrid.verification import verify
-from anygrid.weather_pipeline import FORCING, STATE, joined
+from anygrid.weather_pipeline import DEGREE, FORCING, STATE, joined
 
 HERE = Path(__file__).parent
 JUDGED = ("z500", "t850", "t500", "t2m", "u850")
-DEGREE = 33  # of what a day adds: the model has 30, and its fields on levels of pressure a little more
 GROWTH = 14  # days
 DAYS, EVERY = 10, 10  # length of a forecast; days between starts
 SHOWN = (1, 3, 5, 10)

@@ -12,17 +12,17 @@ import typer
 
 from anygrid.cli import names
 from anygrid.cli.equations import equation_text, make_equation
+from anygrid.cli.fit_arguments import arguments, number
 from anygrid.cli.output import check_new, disk_errors
 from anygrid.cli.requests import FitRequest, open_run
 from anygrid.cli.talk import Talk, clock, speaks
-from anygrid.errors import UsageError, did_you_mean
+from anygrid.errors import UsageError
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from anygrid.problems.base import Problem
     from anygrid.surrogate import Surrogate
-    from anygrid.training import Symmetry
 
 __all__ = ["fit", "opened", "run_fit"]
 
@@ -67,6 +67,9 @@ def fit(
     gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss; default 0.1 with soap, else 0.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="soap (default from 60 s or 500 steps on), or adamw.")] = None,
     noise: Annotated[int | None, typer.Option(help="Channels of noise: a random surrogate for ensembles, trained on CRPS.")] = None,
+    jitter: Annotated[
+        float | None, typer.Option(help="Mix states with others, up to this part (0.1), so that long roll-outs recover from their errors.")
+    ] = None,
     parent: Annotated[str | None, typer.Option(help="A surrogate to go on from: its operator, weights and scaling.")] = None,
     waves: Annotated[int | None, typer.Option(help="Predict no waves above this number; on a sphere no higher degree.")] = None,
     search: Annotated[
@@ -113,7 +116,7 @@ def fit(
         physics=_equation_text(physics),
         lead=lead,
         select=tuple(select or ()),
-        validation=validation if validation is None or _number(validation) is not None else _absolute(validation),
+        validation=validation if validation is None or number(validation) is not None else _absolute(validation),
         budget=budget,
         steps=steps,
         epochs=epochs,
@@ -132,6 +135,7 @@ def fit(
         gradient=gradient,
         optimizer=optimizer,
         noise=noise,
+        jitter=jitter,
         parent=None if parent is None else _absolute(parent),
         waves=waves,
         search=search,
@@ -162,12 +166,12 @@ def run_fit(request: FitRequest, folder: Path, target: Path | None, overwrite: b
         check_new(target, overwrite)
     if request.budget is not None:
         parse_duration(request.budget, "--budget")
-    arguments = _arguments(request)
+    chosen = arguments(request)
     physics = _problem(request.physics)
     data = opened(request.data, request.select)
     if request.validation is not None:
-        part = _number(request.validation)
-        arguments["validation"] = opened((request.validation,), ()) if part is None else part
+        part = number(request.validation)
+        chosen["validation"] = opened((request.validation,), ()) if part is None else part
     layout = _layout(data, request)
     if first and open_run(folder, request, overwrite):
         print(f"continuing the run in {folder}", file=sys.stderr)
@@ -184,7 +188,7 @@ def run_fit(request: FitRequest, folder: Path, target: Path | None, overwrite: b
             layout=layout,
             run=folder,
             listener=talk.trained,
-            **arguments,
+            **chosen,
         )
     if not first:
         return surrogate
@@ -240,100 +244,6 @@ def opened(paths: tuple[str, ...], select: tuple[str, ...]) -> xr.Dataset:
     return select_slices(unwrapped(read(paths[0] if len(paths) == 1 else list(paths))), select)
 
 
-def _arguments(request: FitRequest) -> dict[str, Any]:
-    """Arguments of ``fit`` that were said; what was not is left to its defaults."""
-    from anygrid.surrogate import Imposed, read_surrogate
-
-    plain = (
-        "budget",
-        "steps",
-        "epochs",
-        "batch",
-        "learning_rate",
-        "weight_decay",
-        "seed",
-        "device",
-        "precision",
-        "unroll",
-        "increment",
-        "gradient",
-        "optimizer",
-        "noise",
-        "parallel",
-    )
-    said = {key: getattr(request, key) for key in plain if getattr(request, key) is not None}
-    for option, word, known in (
-        ("--precision", request.precision, ["float32", "bfloat16"]),
-        ("--optimizer", request.optimizer, ["adamw", "soap"]),
-    ):
-        if word not in (None, *known):
-            raise UsageError(option, " or ".join(known), repr(word), did_you_mean(str(word), known))
-    if request.micro_batch is not None:
-        said["micro_batch"] = _micro_batch(request.micro_batch)
-    if request.device is not None:
-        said["device"] = _device(request.device)
-    if request.parent is not None:
-        if (request.operator, request.width, request.modes, request.depth) != ("default", None, None, None):
-            raise UsageError("--parent", "no --operator, --width, --modes and --depth", "one of them", "a parent has its own operator")
-        said["parent"] = read_surrogate(Path(request.parent))
-    if request.waves is not None:
-        if request.physics is not None or request.confine:
-            raise UsageError("--waves", "neither --physics nor --confine", "one of them", "these find the highest wave themselves")
-        said["imposed"] = Imposed(waves=request.waves)
-    build = names.operator_named(request.operator, width=request.width, modes=request.modes, depth=request.depth)
-    said["resolutions"] = tuple(_stage(word) for word in request.coarse_first)
-    said["augment"] = tuple(_symmetry(word) for word in request.augment)
-    return {
-        **said,
-        "operator": None if request.parent is not None else build,
-        "search": request.search,
-        "confine": request.confine,
-        "keep_best": request.keep_best,
-        "periodic": names.flags(request.periodic, request.bounded),
-    }
-
-
-def _device(word: str) -> str:
-    """A device that is there."""
-    import torch
-
-    kind, _, number = word.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise UsageError("--device", "cpu, cuda or cuda:NUMBER", repr(word), did_you_mean(kind, ["cpu", "cuda"]))
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise UsageError(
-            "--device", "a device that is there", f"{word}, of {torch.cuda.device_count()} found", "leave it out to take the best one"
-        )
-    return word
-
-
-def _micro_batch(word: str) -> int | str:
-    if word != "auto" and not word.isdigit():
-        raise UsageError("--micro-batch", "a number of samples, or auto", repr(word))
-    return word if word == "auto" else int(word)
-
-
-def _stage(word: str) -> tuple[float, int]:
-    fraction, _, stride = word.partition(":")
-    number = _number(fraction)
-    if number is None or not stride.isdigit():
-        raise UsageError("--coarse-first", "FRACTION:STRIDE", repr(word), "for example 0.4:2")
-    return number, int(stride)
-
-
-def _symmetry(word: str) -> Symmetry:
-    from anygrid.training import Flip, Shift, Transpose
-
-    kind, *axes = word.split(":")
-    if kind == "transpose" and len(axes) == 2:
-        return Transpose(*axes)
-    if kind in ("flip", "shift") and len(axes) == 1:
-        return Flip(axes[0]) if kind == "flip" else Shift(axes[0])
-    raise UsageError(
-        "--augment", "flip:AXIS, shift:AXIS or transpose:AXIS:AXIS", repr(word), did_you_mean(kind, ["flip", "shift", "transpose"])
-    )
-
-
 def _layout(data: xr.Dataset, request: FitRequest) -> Any:
     """Roles of the dimensions where some were said; otherwise ``fit`` finds them."""
     if not (request.space or request.samples or request.time):
@@ -351,10 +261,3 @@ def _layout(data: xr.Dataset, request: FitRequest) -> Any:
 def _absolute(path: str) -> str:
     """Paths of a run.toml hold from anywhere."""
     return str(Path.cwd() / os.path.expanduser(path)) if path.strip() else path  # noqa: PTH111 - as io.read does it
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

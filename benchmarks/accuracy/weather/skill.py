@@ -53,7 +53,7 @@ def starts(test: xr.Dataset, every: int = EVERY) -> np.ndarray:
     return test.time.values[0] + np.arange(0, days - DAYS, every) * np.timedelta64(1, "D")
 
 
-def train(kind: str, steps: int, unroll: int, jitter: float, folder: Path, data: Path) -> None:
+def train(kind: str, steps: int, unroll: int, folder: Path, data: Path) -> None:
     """The first training, or one that goes on from its weights: what it predicts is then cut to the degrees that weather has."""
     ds = xr.open_zarr(data / "speedy_train.zarr")[[*STATE, *FORCING]]
     begin, last = time.process_time(), [0.0]
@@ -77,7 +77,6 @@ def train(kind: str, steps: int, unroll: int, jitter: float, folder: Path, data:
         optimizer="soap",
         gradient=0.1,
         unroll=unroll,
-        jitter=jitter,
         learning_rate=None if kind == "pretrained" else 2e-3,
         imposed=None if kind == "pretrained" else Imposed(waves=DEGREE),
         run=folder / f"{kind}.run",
@@ -283,7 +282,6 @@ if __name__ == "__main__":
     parser.add_argument("kind", nargs="?", choices=("pretrained", "deterministic", "random"))
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--unroll", type=int, default=3, help="days rolled out in the steps of the last quarter")
-    parser.add_argument("--jitter", type=float, default=0.0, help="part of other states that each step's first state is mixed with")
     parser.add_argument("--members", type=int, default=30)
     parser.add_argument("--amplitude", type=float, default=0.05)
     parser.add_argument("--every", type=int, default=30, help="days between starts of the reference")
@@ -294,7 +292,7 @@ if __name__ == "__main__":
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if given.stage == "train":
-        train(given.kind, given.steps, given.unroll, given.jitter, given.out, given.data)
+        train(given.kind, given.steps, given.unroll, given.out, given.data)
     elif given.stage == "forecast":
         make_forecast(given.kind, given.members, given.out, given.data)
     elif given.stage == "reference":

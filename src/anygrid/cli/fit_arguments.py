@@ -34,7 +34,6 @@ def arguments(request: FitRequest) -> dict[str, Any]:
         "gradient",
         "optimizer",
         "noise",
-        "jitter",
         "parallel",
     )
     said = {key: getattr(request, key) for key in plain if getattr(request, key) is not None}

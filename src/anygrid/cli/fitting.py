@@ -67,9 +67,6 @@ def fit(
     gradient: Annotated[float | None, typer.Option(help="Weight of the gradient in the loss; default 0.1 with soap, else 0.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="soap (default from 60 s or 500 steps on), or adamw.")] = None,
     noise: Annotated[int | None, typer.Option(help="Channels of noise: a random surrogate for ensembles, trained on CRPS.")] = None,
-    jitter: Annotated[
-        float | None, typer.Option(help="Mix states with others, up to this part (0.1), so that long roll-outs recover from their errors.")
-    ] = None,
     parent: Annotated[str | None, typer.Option(help="A surrogate to go on from: its operator, weights and scaling.")] = None,
     waves: Annotated[int | None, typer.Option(help="Predict no waves above this number; on a sphere no higher degree.")] = None,
     search: Annotated[
@@ -135,7 +132,6 @@ def fit(
         gradient=gradient,
         optimizer=optimizer,
         noise=noise,
-        jitter=jitter,
         parent=None if parent is None else _absolute(parent),
         waves=waves,
         search=search,

@@ -44,7 +44,6 @@ class FitRequest:
     gradient: float | None = None
     optimizer: str | None = None
     noise: int | None = None
-    jitter: float | None = None
     parent: str | None = None
     waves: int | None = None
     search: bool = False

@@ -186,10 +186,6 @@ def check(settings: Settings, found: TrainingData) -> None:
         raise UsageError("batch", "1 or more samples", str(min(settings.batch)))
     if not (settings.learning_rate > 0 and settings.weight_decay >= 0 and settings.gradient >= 0):
         raise UsageError("fit", "learning_rate above 0, weight_decay and gradient of 0 or more", "a negative one, or a rate of 0")
-    if not 0 <= settings.jitter <= 1:
-        raise UsageError("jitter", "a part of other states, from 0 to 1", f"{settings.jitter:g}", "for example 0.1")
-    if settings.jitter and (not found.reference.evolution or min(settings.batch) < 2):
-        raise UsageError("jitter", "an evolution, in batches of 2 or more", "steady data, or batches of 1", "leave jitter out")
     if settings.keep_best and not found.held_out:
         raise UsageError("keep_best", "samples held out", "validation=0", "hold some out, for example validation=0.1")
     for pairs in found.groups:

@@ -79,7 +79,6 @@ def fit(
     gradient: float | None = None,
     optimizer: Optimizer | None = None,
     noise: int = 0,
-    jitter: float = 0.0,
     search: bool = False,
     confine: bool = False,
     resolutions: Sequence[tuple[float, int]] = (),
@@ -156,10 +155,6 @@ def fit(
         two draws a sample, see :meth:`~anygrid.training.losses.RelativeNorm.crps`. Data alone; not with ``parallel="domain"``, nor with
         ``search``. On several processes and with ``micro_batch`` the noise is another.
         Correlation lengths: :meth:`~anygrid.surrogate.Noise.ladder`.
-    jitter
-        How far the state that a step begins with is mixed with other states of the batch, each variable with those of another sample: up to
-        this part of it, from 0 to 1. See :mod:`anygrid.training.jitter`. For long roll-outs of several variables. On several processes the
-        mixture is another.
     search
         Whether to spend up to 15 % of the length on short trainings that choose learning rate, weight of the gradient and (of a
         budget in seconds) width of the default operator, judged on the held-out samples; what you give yourself is kept. See
@@ -277,7 +272,6 @@ def fit(
             search=search,
             optimizer=optimizer,
             noise=noise,
-            jitter=float(jitter),
             parent=None if parent is None else identity(parent),
         )
         check(settings, found)

@@ -85,7 +85,6 @@ class Settings:
     imposed: Mapping[str, Any] | None
     noise: int
     parent: str | None = None
-    jitter: float = 0.0
 
     def to_table(self) -> dict[str, Any]:
         """Table for ``run.toml``; TOML has no null, so what is not set is left out."""
@@ -103,8 +102,6 @@ class Settings:
             del table["optimizer"]
         if not self.noise:
             del table["noise"]
-        if not self.jitter:
-            del table["jitter"]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in table.items()}
 
     @staticmethod

@@ -12,7 +12,6 @@ from anygrid.errors import TrainingError, UsageError
 from anygrid.surrogate import Surrogate
 from anygrid.training.checkpoints import State
 from anygrid.training.coarsen import coarsen
-from anygrid.training.jitter import jittered
 from anygrid.training.loader import Batch
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.memory import MicroBatch, out_of_memory, release, too_large
@@ -139,15 +138,10 @@ class Stepper:
         settings, device, ranks = self.settings, torch.device(self.settings.device), self.division.ranks
         seed = settings.seed * 1_000_003 + number
         # On a shared domain what all ranks compute of the latent field or the coefficients must be the same.
-        own = seed if isinstance(self.division, Domain) else seed + ranks.rank * _APART
-        torch.manual_seed(own)
+        torch.manual_seed(seed if isinstance(self.division, Domain) else seed + ranks.rank * _APART)
         fields, grid = coarsen([batch.a, batch.u], batch.grid, segment.stride)
         if settings.augment:
             fields = apply_symmetries(fields, settings.augment, grid, torch.Generator().manual_seed(seed))
-        if settings.jitter:
-            names = [v.name for v in self.model.inputs]
-            evolving = [names.index(v.name) for v in self.model.outputs if v.name in names]
-            fields[0] = jittered(fields[0], evolving, settings.jitter, torch.Generator().manual_seed(own))
         fields, grid = self.division.part(fields, grid)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)

@@ -175,9 +175,10 @@ def _figure(scenes: Scenes, scales: dict[str, _Scale], fields: Sequence[Array]) 
     columns = 2 if len(panels) == 4 else len(panels)
     rows = len(panels) // columns
     width = _WIDTHS[len(panels)]
-    stretch = _stretch(latitudes, longitudes)
-    tall = stretch * float(np.ptp(latitudes)) / (float(np.ptp(longitudes)) or 1.0)
-    height = round(rows * (min(max(0.9 * width / columns * tall, 1.2), 5.5) + 0.8) + _HEAD, 2)
+    up, across = (float(np.ptp(x)) * len(x) / (len(x) - 1) for x in (latitudes, longitudes))  # to the edges of the cells
+    # A strip of a few degrees is drawn higher or wider than it is.
+    tall = min(max(_stretch(latitudes, longitudes) * up / across, 0.2), 1.5)
+    height = round(rows * (min(0.9 * width / columns * tall, 5.5) + 0.8) + _HEAD, 2)
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - _HEAD / height), w_pad=0.1, h_pad=0.06)
     figure = Figure(figsize=(width, height), dpi=_DPI, layout=layout, facecolor=_PAGE)
     grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
@@ -187,7 +188,7 @@ def _figure(scenes: Scenes, scales: dict[str, _Scale], fields: Sequence[Array]) 
         colours: dict[str, Any] = {"cmap": s.colours, "vmin": s.low, "vmax": s.high}
         axes.set_facecolor(_GAP)
         meshes.append(paint_map(axes, (latitudes, longitudes), field, panel.title, colours))
-        axes.set_aspect(stretch)
+        axes.set_aspect(tall * across / up)
         _name_degrees(axes)
     for role, s in scales.items():
         mine = [k for k, p in enumerate(panels) if p.role == role]

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from anygrid.cli import exporting, fitting, measuring, regions, running, solving, tracking, using, verifying, weather
+from anygrid.cli import animating, exporting, fitting, measuring, regions, running, solving, tracking, using, verifying, weather
 from anygrid.cli.talk import speaks
 from anygrid.cli.words import gathered
 from anygrid.errors import AnygridError, did_you_mean
@@ -75,6 +75,7 @@ app.command("forecast", short_help="Apply it again and again; score it by lead."
 app.command("downscale", short_help="Learn a region's fine fields from coarse ones.")(regions.downscale)
 app.command("track", short_help="Find storms in fields, and follow them.")(tracking.track)
 app.command("verify", short_help="Score a forecast or an ensemble by lead.")(verifying.verify)
+app.command("animate", short_help="Draw a forecast as animated maps.")(animating.animate)
 app.command("export", short_help="Write it for other programs, or as a web page.")(exporting.export)
 app.command("info", short_help="What a surrogate, or a data file, is.")(using.info)
 app.command("problems", short_help="List the built-in problems, or show one.")(solving.problems)

@@ -96,6 +96,11 @@ class Talk:
         left = (total - done) * self.seconds / done if done else math.nan
         self._show("finding storms", done, total, f"{done}/{total} states, {clock(left)} left", done == total)
 
+    def drawn(self, done: int, total: int) -> None:
+        """Progress of an animation: fields read for its scale, then drawn."""
+        left = (total - done) * self.seconds / done if done else math.nan
+        self._show("drawing", done, total, f"{done}/{total} fields, {clock(left)} left", done == total)
+
     def streamed(self, done: int, total: int) -> None:
         """Progress of work on fields larger than memory: slabs done."""
         left = (total - done) * self.seconds / done if done else math.nan

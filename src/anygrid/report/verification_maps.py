@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -18,7 +18,7 @@ from anygrid.coastlines import draw_coastlines
 from anygrid.report.style import MAPS, SOLVER, TRUTH, drawing, to_svg
 from anygrid.verification.result import FieldMap, Plume
 
-__all__ = ["map_figure", "plume_figure"]
+__all__ = ["colour_bar", "map_figure", "paint_map", "plume_figure"]
 
 _SHADES = (0.01, 0.1, 0.25)  # of the members beyond each side of a band
 Array = NDArray[np.float64]
@@ -45,40 +45,47 @@ def _row(figure: Figure, panels: list[Axes], m: FieldMap) -> None:
     colours: dict[str, Any] = {"cmap": "viridis", "vmin": low, "vmax": high}
     _paint(panels[0], m, m.truth, f"{m.name}: truth{units}", colours)
     drawn = _paint(panels[1], m, m.forecast, "mean of members" if m.spread is not None else "forecast", colours)
-    _bar(figure, drawn, panels[:2])
+    colour_bar(figure, drawn, panels[:2], m.forecast)
     error = m.forecast - m.truth
     most = float(np.nanquantile(np.abs(error), 0.995)) or 1.0
     drawn = _paint(panels[2], m, error, "error", {"cmap": "RdBu_r", "vmin": -most, "vmax": most})
-    _bar(figure, drawn, panels[2:3])
+    colour_bar(figure, drawn, panels[2:3], error)
     if m.spread is not None:
         top = float(np.nanquantile(m.spread, 0.995)) or 1.0
         drawn = _paint(panels[3], m, m.spread, "spread", {"cmap": "magma_r", "vmin": 0.0, "vmax": top})
-        _bar(figure, drawn, panels[3:4])
+        colour_bar(figure, drawn, panels[3:4], m.spread)
     else:
         panels[3].set_visible(False)
 
 
-def _paint(axes: Axes, m: FieldMap, field: Array, title: str, colours: dict[str, Any]) -> ScalarMappable:
-    y, x = m.coordinates
+def _paint(axes: Axes, m: FieldMap, field: Array, title: str, colours: dict[str, Any]) -> QuadMesh:
+    return paint_map(axes, m.coordinates, field, title, colours, sphere=m.sphere)
+
+
+def paint_map(
+    axes: Axes, coordinates: tuple[Array, Array], field: Array, title: str, colours: dict[str, Any], *, sphere: bool = True
+) -> QuadMesh:
+    """A field on its ascending coordinates ``(y, x)``, with coastlines where these are degrees; ``colours`` are cmap, vmin and vmax."""
+    y, x = coordinates
     drawn = axes.pcolormesh(x, y, field, shading="nearest", rasterized=True, **colours)
     axes.set_title(title, loc="left", fontsize=8.5)
     axes.tick_params(labelsize=6.5, length=2)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.set_aspect("equal" if np.ptp(x) < 4 * np.ptp(y) and np.ptp(y) < 4 * np.ptp(x) else "auto")
-    if m.sphere:
+    if sphere:
         half = 0.5 * float(x[1] - x[0]) if len(x) > 1 else 0.0
         axes.set_ylim(max(-90.0, axes.get_ylim()[0]), min(90.0, axes.get_ylim()[1]))
         draw_coastlines(axes, float(x[0]) - half)
     return drawn
 
 
-def _bar(figure: Figure, drawn: ScalarMappable, axes: list[Axes]) -> None:
+def colour_bar(figure: Figure, drawn: ScalarMappable, axes: list[Axes], values: Array, aspect: float = 22) -> None:
+    """A colour bar below some maps; pointed where some of ``values`` lie beyond the scale; ``aspect`` times as wide as high for each."""
     low, high = drawn.get_clim()
-    values = drawn.get_array()
-    below, above = (False, False) if values is None else (bool((values < low).any()), bool((values > high).any()))
+    below, above = bool((values < low).any()), bool((values > high).any())
     extend: Literal["both", "min", "max", "neither"] = "both" if below and above else "min" if below else "max" if above else "neither"
-    bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.8, aspect=22 * len(axes), pad=0.03, extend=extend)
+    bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.8, aspect=aspect * len(axes), pad=0.03, extend=extend)
     bar.outline.set_linewidth(0)  # type: ignore[operator]
     bar.locator = MaxNLocator(4)
     bar.update_ticks()

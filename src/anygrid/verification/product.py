@@ -175,8 +175,8 @@ def understand(ds: xr.Dataset, where: str, names: Sequence[str] = ()) -> Product
     return Product(channels, grid, case_dims, lead_dim, member, leads, units, valid, starts, int(ds.attrs.get("ensemble_members", held)))
 
 
-def choose(channels: tuple[Channel, ...], names: Sequence[str]) -> tuple[Channel, ...]:
-    """The named channels; a name without its level takes all levels."""
+def choose(channels: tuple[Channel, ...], names: Sequence[str], where: str = "--variables") -> tuple[Channel, ...]:
+    """The named channels; a name without its level takes all levels. ``where`` is the option that gave the names."""
     if not names:
         return channels
     out: list[Channel] = []
@@ -185,7 +185,7 @@ def choose(channels: tuple[Channel, ...], names: Sequence[str]) -> tuple[Channel
         same = [c for c in channels if name in (c.label, c.label.partition("@")[0])]
         same = same or [c for c in channels if c.quantity == wanted or (wanted.level is None and c.quantity.name == wanted.name)]
         if not same:
-            raise DataError("--variables", "variables of the forecast", repr(name), did_you_mean(name, [c.label for c in channels]))
+            raise DataError(where, "variables of the forecast", repr(name), did_you_mean(name, [c.label for c in channels]))
         out += [c for c in same if c not in out]
     return tuple(out)
 

@@ -116,7 +116,7 @@ def animate(
     count = len(scenes.frames)
     scales = _scales(scenes, lambda done: progress(done, 2 * count))
     frames = _drawn(scenes, scales, lambda done: progress(count + done, 2 * count))
-    data = animated_png(frames, count, 1 / speed) if kind == "apng" else gif(frames, _palette(scales), 1 / speed)
+    data = animated_png(frames, 1 / speed) if kind == "apng" else gif(frames, _palette(scales), 1 / speed)
     return Animation(data, count, scenes.notes)
 
 

@@ -78,13 +78,12 @@ def read_address(address: str) -> xr.Dataset:
 
 def _read(address: str, options: dict[str, dict[str, Any]]) -> xr.Dataset:
     import fsspec
-    import zarr
 
     files, root = fsspec.core.url_to_fs(address, **options)
     found = _in_time(lambda: _look(files, root, address))
     if found is None:
         raise _nothing(files, root, address)
-    store = zarr.storage.FsspecStore.from_url(address, storage_options=options, read_only=True)
+    store = _store(files, root, address, options)
     ds = open_store(store, address, consolidated=found.consolidated, zarr_format=found.zarr_format)
     if not ds.data_vars:
         hint = "name a store that holds fields"
@@ -95,6 +94,17 @@ def _read(address: str, options: dict[str, dict[str, Any]]) -> xr.Dataset:
     for variable in ds.variables.values():
         variable.encoding["source"] = address  # what fails later, chunk by chunk, is named by it
     return ds
+
+
+def _store(files: Any, root: str, address: str, options: dict[str, dict[str, Any]]) -> Any:
+    from zarr.storage import FsspecStore
+
+    if "::" not in address:
+        return FsspecStore.from_url(address, storage_options=options, read_only=True)
+    from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+    # A cache passes for as asynchronous as what lies behind it, but the two would wait in different loops.
+    return FsspecStore(AsyncFileSystemWrapper(files, asynchronous=True), path=root, read_only=True)
 
 
 def _schemes(address: str) -> list[str]:
@@ -227,6 +237,8 @@ def _explained(error: Exception, address: str) -> FileError:
     if isinstance(error, TimeoutError):
         return FileError(address, "an answer", f"none within {_PATIENCE:g} s", "check the network and the address")
     modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    if isinstance(error, OSError) or modules & {"aiohttp", "botocore", "aiobotocore", "gcsfs", "google", "requests", "fsspec"}:
+    # zarr's own errors are of the kind FileNotFoundError: parts of a store that is there are not.
+    remote = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    if remote or modules & {"aiohttp", "botocore", "gcsfs", "google", "requests", "fsspec"}:
         return FileError(address, "an answer", reason, "check the network and the address")
     return FileError(address, "a whole Zarr store", reason, "it may be damaged or half uploaded; choose another, or write it again")

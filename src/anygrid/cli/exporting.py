@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anygrid.cli.output import check_new, disk_errors
+from anygrid.cli.output import check_new, disk_errors, refuse_address
 from anygrid.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def export(
     from anygrid.surrogate import read_surrogate
 
     form, path = _form(output, kind), Path(output)
+    refuse_address(path)
     given = [name for name, value in (("--sample", sample), ("--title", title), ("--runtime", runtime)) if value is not None]
     if form != "page" and given:
         raise UsageError(f"export {' '.join(given)}", "a browser page", f"-o {output}", "these belong to -o FOLDER/ or --format page")

@@ -30,7 +30,7 @@ _DATA, _LENGTH, _MODEL, _ROLES = "Data", "Length of the training", "Operator and
 
 
 def fit(
-    path: Annotated[list[str], typer.Argument(help="Files, folders or quoted globs: NetCDF, Zarr, HDF5, GRIB, .mat, .npz, .pt.")],
+    path: Annotated[list[str], typer.Argument(help="Files, folders, quoted globs, or gs://... of a Zarr store.")],
     inputs: Annotated[list[str] | None, typer.Option("--inputs", "-i", help="Inputs: z500 t850 t2m, or t@level=500.")] = None,
     outputs: Annotated[list[str] | None, typer.Option("--outputs", "-u", help="Outputs; default, with --lead: the inputs.")] = None,
     forcing: Annotated[
@@ -255,5 +255,9 @@ def _layout(data: xr.Dataset, request: FitRequest) -> Any:
 
 
 def _absolute(path: str) -> str:
-    """Paths of a run.toml hold from anywhere."""
+    """Paths of a run.toml hold from anywhere; addresses do as they are, and a Path would make one slash of their two."""
+    from anygrid.io.addresses import is_address
+
+    if is_address(path):
+        return path
     return str(Path.cwd() / os.path.expanduser(path)) if path.strip() else path  # noqa: PTH111 - as io.read does it

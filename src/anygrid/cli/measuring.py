@@ -11,7 +11,7 @@ import typer
 from anygrid.cli import names
 from anygrid.cli.ensembles import hands
 from anygrid.cli.fitting import opened
-from anygrid.cli.output import disk_errors
+from anygrid.cli.output import disk_errors, refuse_address
 from anygrid.cli.talk import Talk
 from anygrid.errors import FileError, UsageError
 
@@ -54,6 +54,8 @@ def evaluate(
     from anygrid.io.workers import available_cpus
     from anygrid.surrogate import read_surrogate
 
+    if report is not None:
+        refuse_address(report)
     model = read_surrogate(surrogate)
     subject: Any
     if memory is not None:

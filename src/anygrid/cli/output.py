@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from anygrid.errors import AnygridError, FileError, UsageError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["check_new", "check_writable", "data_suffix", "disk_errors", "write_dataset"]
+__all__ = ["check_new", "check_writable", "data_suffix", "disk_errors", "refuse_address", "write_dataset"]
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+:(?:/|$)")  # as a Path leaves it
 _NETCDF, _ZARR = (".nc", ".nc4", ".netcdf", ".cdf"), (".zarr",)
 
 
@@ -36,14 +38,28 @@ def data_suffix(path: Path) -> str:
     raise UsageError(f"-o {path}", "a file name that ends in .nc or .zarr", repr(path.name), "for example -o out.nc")
 
 
+def refuse_address(path: Path) -> None:
+    """Refuse to write to ``gs://...``: what is written appears whole under its name, and an object store cannot rename.
+
+    Raises
+    ------
+    FileError
+        For a path that was an address, unless a folder has such a name.
+    """
+    if _ADDRESS.match(str(path)) and not Path(path.parts[0]).exists():
+        address = str(path).replace(":/", "://", 1)
+        raise FileError(address, "a path on this machine", "an address", "addresses are only read from: write here, then copy it there")
+
+
 def check_new(path: Path, overwrite: bool) -> None:
     """Refuse to write over something, and folders that are not there, before any work is done.
 
     Raises
     ------
     FileError
-        When ``path`` exists and may not be overwritten, or its folder cannot be written.
+        When ``path`` is an address, exists and may not be overwritten, or its folder cannot be written.
     """
+    refuse_address(path)
     if path.exists() and not overwrite:
         raise FileError(str(path), "a free path", "something that is there already", "choose another name, or add --overwrite")
     if path.exists() and path.is_dir() != (path.suffix.lower() in _ZARR):
@@ -58,8 +74,9 @@ def check_writable(folder: Path) -> None:
     Raises
     ------
     FileError
-        When it is missing, no folder, or may not be written.
+        When it is missing, an address, no folder, or may not be written.
     """
+    refuse_address(folder)
     if not folder.is_dir():
         what = "a file" if folder.exists() else "nothing of that name"
         raise FileError(str(folder), "a folder to write into", what, f"create it first: mkdir -p {folder}")

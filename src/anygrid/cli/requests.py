@@ -158,11 +158,12 @@ def open_run(folder: Path, request: Request, overwrite: bool) -> bool:
     UsageError
         When the folder holds a run of another request, or something that is no run.
     FileError
-        When it cannot be written.
+        When it cannot be written, or is an address.
     """
-    from anygrid.cli.output import disk_errors
+    from anygrid.cli.output import disk_errors, refuse_address
     from anygrid.training import read_run, write_run
 
+    refuse_address(folder)
     described = folder / "run.toml"
     wanted = tomllib.loads(_toml(table(request)))
     if described.exists():

@@ -283,7 +283,7 @@ def _show_skill(rows: list[dict[str, Any]]) -> None:
 
 
 def info(
-    path: Annotated[str, typer.Argument(help="A surrogate, or any data file, folder or glob.")],
+    path: Annotated[str, typer.Argument(help="A surrogate, or any data file, folder, glob or address of a Zarr store.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a surrogate is and how it was trained; or, of a data file, what is in it and how it is understood."""

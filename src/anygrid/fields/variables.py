@@ -90,9 +90,8 @@ def read_values(array: xr.DataArray) -> NDArray[Any]:
         # Readers and codecs raise nearly anything on damaged bytes; all of it means the same to the user.
         source = str(array.encoding.get("source", "")) or f"variable {array.name!r}"
         got = f"{type(error).__name__} ({str(error)[:120]})"
-        raise FileError(
-            source, f"readable values of {array.name!r}", got, "the file may be truncated or damaged; write it again"
-        ) from error
+        damaged, remote = "the file may be truncated or damaged; write it again", "check the network, and run the same command again"
+        raise FileError(source, f"readable values of {array.name!r}", got, remote if "://" in source else damaged) from error
 
 
 def _field(ds: xr.Dataset, name: str) -> xr.DataArray:

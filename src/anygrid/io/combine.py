@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import xarray as xr
@@ -18,7 +18,7 @@ __all__ = ["combine", "lazy"]
 _CHUNK = 2**22  # values a chunk: 16 MiB of float32
 
 
-def combine(pieces: Sequence[xr.Dataset], paths: Sequence[Path]) -> xr.Dataset:
+def combine(pieces: Sequence[xr.Dataset], paths: Sequence[Path | str]) -> xr.Dataset:
     """Join data sets without reading them.
 
     Pieces with the same variables are joined along time when their times differ (sorted by them), along their sample
@@ -29,7 +29,7 @@ def combine(pieces: Sequence[xr.Dataset], paths: Sequence[Path]) -> xr.Dataset:
     FileError
         For times that overlap, and for pieces whose grids or coordinates differ.
     """
-    groups: dict[frozenset[str], list[tuple[xr.Dataset, Path]]] = {}
+    groups: dict[frozenset[str], list[tuple[xr.Dataset, Path | str]]] = {}
     for ds, path in zip(pieces, paths, strict=True):
         groups.setdefault(frozenset(map(str, ds.data_vars)), []).append((lazy(ds), path))
     joined = [(_join(group), group[0][1]) for group in groups.values()]
@@ -40,7 +40,7 @@ def combine(pieces: Sequence[xr.Dataset], paths: Sequence[Path]) -> xr.Dataset:
             out = xr.merge([out, _drop_clashes(ds, out)], join="exact", compat="equals", combine_attrs="drop_conflicts")
         except (ValueError, xr.MergeError) as error:
             raise FileError(
-                str(path), f"the coordinates of {first.name}", _difference(out, ds), "read them one at a time, or bring them to one grid"
+                str(path), f"the coordinates of {_name(first)}", _difference(out, ds), "read them one at a time, or bring them to one grid"
             ) from error
     return out
 
@@ -60,7 +60,12 @@ def lazy(ds: xr.Dataset) -> xr.Dataset:
     return ds.assign(fields)
 
 
-def _join(group: list[tuple[xr.Dataset, Path]]) -> xr.Dataset:
+def _name(path: Path | str) -> str:
+    """Last part of a path, or of an address."""
+    return PurePosixPath(path).name if isinstance(path, str) else path.name
+
+
+def _join(group: list[tuple[xr.Dataset, Path | str]]) -> xr.Dataset:
     if len(group) == 1:
         return group[0][0]
     first = group[0][0]
@@ -76,16 +81,16 @@ def _join(group: list[tuple[xr.Dataset, Path]]) -> xr.Dataset:
     return _concat(group, samples)
 
 
-def _along_time(group: list[tuple[xr.Dataset, Path]], time: str) -> xr.Dataset:
+def _along_time(group: list[tuple[xr.Dataset, Path | str]], time: str) -> xr.Dataset:
     for (a, path_a), (b, path_b) in pairwise(group):
         end, start = np.ravel(a[time].values)[-1], np.ravel(b[time].values)[0]
         if not end < start:
             hint = "name only pieces that follow one another, or drop the overlap"
-            raise FileError(str(path_b), f"times after the end of {path_a.name} ({end})", f"a start at {start}", hint)
+            raise FileError(str(path_b), f"times after the end of {_name(path_a)} ({end})", f"a start at {start}", hint)
     return _concat(group, time)
 
 
-def _concat(group: list[tuple[xr.Dataset, Path]], dim: str) -> xr.Dataset:
+def _concat(group: list[tuple[xr.Dataset, Path | str]], dim: str) -> xr.Dataset:
     first, path = group[0]
     # Without an index per piece, the samples of two files are numbered anew rather than twice from zero.
     parts = [ds.drop_vars(dim) if dim in ds.dims and dim in ds.coords and _numbered(ds[dim]) else ds for ds, _ in group]
@@ -99,7 +104,7 @@ def _concat(group: list[tuple[xr.Dataset, Path]], dim: str) -> xr.Dataset:
         odd = next(ds for ds, p in group if p == other)
         raise FileError(
             str(other),
-            f"the coordinates of {path.name}",
+            f"the coordinates of {_name(path)}",
             _difference(first, odd, dim),
             "bring the files to one grid, or read them one at a time",
         ) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 import xarray as xr
 
 from anygrid.errors import AnygridError, FileError, did_you_mean
+from anygrid.io.addresses import is_address, read_address
 from anygrid.io.combine import combine
 from anygrid.io.readers_arrays import read_mat5, read_npy, read_npz, read_pt
 from anygrid.io.readers_hdf5 import read_hdf5
@@ -29,6 +30,7 @@ _READERS: dict[str, Callable[[Path], xr.Dataset]] = {
     "PyTorch .pt": read_pt,
     "Zarr": read_zarr,
 }
+_LOCAL = "file://"
 _KNOWN = "NetCDF, Zarr, HDF5, GRIB, MATLAB, .npz, .npy and .pt files can be read"
 
 
@@ -38,7 +40,8 @@ def read(path: str | Path | Sequence[str | Path]) -> xr.Dataset:
     Parameters
     ----------
     path
-        A file, a Zarr store, a folder of files, a glob such as ``"data/*.nc"``, or several paths. Several files are joined along
+        A file, a Zarr store, a folder of files, a glob such as ``"data/*.nc"``, the address of a Zarr store such as
+        ``"gs://bucket/store.zarr"`` (:func:`~anygrid.io.addresses.read_address`), or several of these. Several are joined along
         time if their times differ, along samples otherwise, and merged where they hold different variables.
 
     Returns
@@ -51,7 +54,8 @@ def read(path: str | Path | Sequence[str | Path]) -> xr.Dataset:
     ------
     FileError
         For a path that is missing or empty, a glob without matches, a folder without data, a truncated file, a file of
-        an unknown kind, files that do not fit together, and content that only running code could load.
+        an unknown kind, files that do not fit together, content that only running code could load, and an address that cannot be
+        read.
     """
     parts = [path] if isinstance(path, str | Path) else path
     found = [piece for part in parts for piece in _expand(part)]
@@ -62,9 +66,12 @@ def read(path: str | Path | Sequence[str | Path]) -> xr.Dataset:
     return combine([_open(piece) for piece in found], found)
 
 
-def _expand(path: str | Path) -> list[Path]:
-    """Files and Zarr stores a path stands for, in natural order (2 before 10)."""
+def _expand(path: str | Path) -> Sequence[str | Path]:
+    """Files and Zarr stores a path stands for, in natural order (2 before 10); an address stands for itself."""
     text = str(path)
+    if is_address(text) and not text.startswith(_LOCAL):
+        return [text]
+    text = text.removeprefix(_LOCAL)
     # Unlike Path.expanduser it leaves a user who does not exist as text.
     direct = Path(os.path.expanduser(text))  # noqa: PTH111
     if not text.strip() or "\0" in text:
@@ -95,6 +102,8 @@ def _natural(path: Path) -> list[tuple[int, int | str]]:
 
 
 def _nearby(path: Path) -> str:
+    if is_address(str(path).replace(":/", "://", 1)):
+        return "give an address as text: Path turns its // into /"
     parent = path.parent if path.parent.is_dir() else None
     return did_you_mean(path.name, (p.name for p in parent.iterdir())) if parent else f"there is no folder {str(path.parent)!r} either"
 
@@ -139,7 +148,9 @@ def _kind_of_zip(path: Path) -> str | None:
     return "NumPy .npz" if names and all(n.endswith(".npy") for n in names) else None
 
 
-def _open(path: Path) -> xr.Dataset:
+def _open(path: str | Path) -> xr.Dataset:
+    if isinstance(path, str):
+        return read_address(path)
     where = str(path)
     if path.is_file() and path.stat().st_size == 0:
         raise FileError(where, "data", "an empty file", "the download or the run that wrote it may have failed; write it again")

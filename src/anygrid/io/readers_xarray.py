@@ -6,14 +6,14 @@ import importlib.util
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import xarray as xr
 
 from anygrid.errors import FileError
 from anygrid.io.naming import name_dimensions
 
-__all__ = ["open_netcdf", "read_grib", "read_netcdf3", "read_zarr"]
+__all__ = ["open_netcdf", "open_store", "read_grib", "read_netcdf3", "read_zarr"]
 
 
 def read_netcdf3(path: Path) -> xr.Dataset:
@@ -53,14 +53,21 @@ def read_zarr(path: Path) -> xr.Dataset:
     else:
         _whole_zip(path)
         store = zarr.storage.ZipStore(path, mode="r")
-    group = zarr.open_group(store, mode="r")
+    return open_store(store, str(path), consolidated=_consolidated(path))
+
+
+def open_store(store: Any, where: str, *, consolidated: bool, zarr_format: Literal[2, 3] | None = None) -> xr.Dataset:
+    """Open a Zarr store lazily, on disk or anywhere else; a format that is known saves requests for the other's metadata."""
+    import zarr
+
+    group = zarr.open_group(store, mode="r", zarr_format=zarr_format, use_consolidated=consolidated)
     arrays = {name: array for name, array in group.arrays() if array.ndim > 0}
     named = all(
         array.metadata.dimension_names if array.metadata.zarr_format == 3 else "_ARRAY_DIMENSIONS" in array.attrs
         for array in arrays.values()
     )
     if named:
-        options: dict[str, Any] = {"chunks": None, "consolidated": _consolidated(path), "decode_timedelta": False}
+        options: dict[str, Any] = {"chunks": None, "consolidated": consolidated, "zarr_format": zarr_format, "decode_timedelta": False}
         try:
             return xr.open_zarr(store, **options)
         except (ImportError, ValueError) as error:
@@ -69,7 +76,7 @@ def read_zarr(path: Path) -> xr.Dataset:
             return xr.open_zarr(store, decode_times=False, **options)
     from dask.array import from_array
 
-    return name_dimensions({name: from_array(array, chunks=array.chunks) for name, array in arrays.items()}, str(path))
+    return name_dimensions({name: from_array(array, chunks=array.chunks) for name, array in arrays.items()}, where)
 
 
 def _whole_zip(path: Path) -> None:

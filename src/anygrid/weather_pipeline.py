@@ -40,7 +40,7 @@ from anygrid.surrogate.file import write_atomically
 from anygrid.training import Build, Listener, fit
 from anygrid.verification import Verification, verify
 
-__all__ = ["DEGREE", "FORCING", "STATE", "WeatherRecipe", "WeatherWatcher", "joined", "run_weather"]
+__all__ = ["DEGREE", "FORCING", "STATE", "WeatherRecipe", "WeatherWatcher", "joined", "run_weather", "weather_operator"]
 
 STATE = (
     *("z500", "z850", "z250", "t850", "t500", "t250", "u850", "v850", "u500", "v500", "u250", "v250"),
@@ -230,7 +230,7 @@ def _trained(
         listener=watcher.trained,
     )
     # A step on two draws takes twice as long as one without noise, and learns the mean no better.
-    first = train(operator=operator or _operator, run=folder / "training")
+    first = train(operator=operator or weather_operator, run=folder / "training")
     imposed = Imposed(waves=DEGREE)
     surrogate = train(parent=first, noise=recipe.noise, imposed=imposed, learning_rate=2e-3, run=folder / "training_random")
     surrogate.record["seconds"] += first.record["seconds"]
@@ -238,9 +238,9 @@ def _trained(
     return surrogate
 
 
-def _operator(inputs: int, outputs: int, grid: Grid) -> nn.Module:
-    """The default operator with all waves that the coarse grid of its blocks carries: see docs/design-decisions.md."""
-    return default_operator(inputs, outputs, grid, modes=47)
+def weather_operator(inputs: int, outputs: int, grid: Grid) -> nn.Module:
+    """The default operator on all points and with all waves up to :data:`DEGREE`: see docs/design-decisions.md."""
+    return default_operator(inputs, outputs, grid, width=32, modes=2 * DEGREE + 1, stride=1)
 
 
 def _forecast(recipe: WeatherRecipe, surrogate: Surrogate, truth: xr.Dataset, starts: Any, path: Path) -> xr.Dataset:

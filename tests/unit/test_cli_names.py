@@ -71,6 +71,11 @@ def test_operators_of_any_size():
         operator_named("fno", modes=40)(1, 1, grid)
     with pytest.raises(AnygridError):
         operator_named("default", modes=40)(1, 1, grid)
+    globe = Sphere.gauss(48, 96)  # as many functions as were asked for, or as the axis carries
+    for stride, kept in ((1, [47, 67]), (2, [23, 47])):
+        assert operator_named("default", width=2, modes=kept[1], stride=stride)(1, 1, globe).arguments["modes"] == kept
+    with pytest.raises(UsageError, match="fno does not"):
+        operator_named("fno", stride=2)
 
 
 def test_the_spherical_operator():

@@ -34,12 +34,11 @@ from anygrid.forecast import Keep, ensemble
 from anygrid.io.weather_ensemble import run_ensemble
 from anygrid.io.weather_store import restart_from
 from anygrid.numerics.gaussian_field import gaussian_field
-from anygrid.operators import default_operator
 from anygrid.problems.speedy import GRID, Speedy
 from anygrid.surrogate import Imposed, read_surrogate
 from anygrid.training import fit
 from anygrid.verification import verify
-from anygrid.weather_pipeline import DEGREE, FORCING, STATE, joined
+from anygrid.weather_pipeline import DEGREE, FORCING, STATE, joined, weather_operator
 
 HERE = Path(__file__).parent
 JUDGED = ("z500", "t850", "t500", "t2m", "u850")
@@ -54,7 +53,7 @@ def starts(test: xr.Dataset, every: int = EVERY) -> np.ndarray:
 
 
 def train(kind: str, steps: int, unroll: int, folder: Path, data: Path) -> None:
-    """The first training, or one that goes on from its weights: what it predicts is then cut to the degrees that weather has."""
+    """The first training, or one that goes on from its weights."""
     ds = xr.open_zarr(data / "speedy_train.zarr")[[*STATE, *FORCING]]
     begin, last = time.process_time(), [0.0]
 
@@ -71,14 +70,13 @@ def train(kind: str, steps: int, unroll: int, folder: Path, data: Path) -> None:
         steps=steps,
         noise=4 if kind == "random" else 0,
         validation=0.05,
-        # All waves that the coarse grid of the blocks carries: weather is not as smooth as the problems that the default was sized for.
-        operator=(lambda i, o, g: default_operator(i, o, g, modes=47)) if kind == "pretrained" else None,
+        operator=weather_operator if kind == "pretrained" else None,
         parent=None if kind == "pretrained" else read_surrogate(folder / "pretrained.anygrid"),
         optimizer="soap",
         gradient=0.1,
         unroll=unroll,
         learning_rate=None if kind == "pretrained" else 2e-3,
-        imposed=None if kind == "pretrained" else Imposed(waves=DEGREE),
+        imposed=Imposed(waves=DEGREE),
         run=folder / f"{kind}.run",
         listener=tell,
     )

@@ -48,14 +48,16 @@ def arguments(request: FitRequest) -> dict[str, Any]:
     if request.device is not None:
         said["device"] = _device(request.device)
     if request.parent is not None:
-        if (request.operator, request.width, request.modes, request.depth) != ("default", None, None, None):
-            raise UsageError("--parent", "no --operator, --width, --modes and --depth", "one of them", "a parent has its own operator")
+        if (request.operator, request.width, request.modes, request.depth, request.stride) != ("default", *4 * (None,)):
+            raise UsageError(
+                "--parent", "no --operator, --width, --modes, --depth and --stride", "one of them", "a parent has its own operator"
+            )
         said["parent"] = read_surrogate(Path(request.parent))
     if request.waves is not None:
         if request.physics is not None or request.confine:
             raise UsageError("--waves", "neither --physics nor --confine", "one of them", "these find the highest wave themselves")
         said["imposed"] = Imposed(waves=request.waves)
-    build = names.operator_named(request.operator, width=request.width, modes=request.modes, depth=request.depth)
+    build = names.operator_named(request.operator, width=request.width, modes=request.modes, depth=request.depth, stride=request.stride)
     said["resolutions"] = tuple(_stage(word) for word in request.coarse_first)
     said["augment"] = tuple(_symmetry(word) for word in request.augment)
     return {

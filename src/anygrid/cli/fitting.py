@@ -55,6 +55,9 @@ def fit(
     operator: Annotated[str, typer.Option(help="default, fno, unet; sfno or sunet (sphere).")] = "default",
     width: Annotated[int | None, typer.Option(help="Channels inside the operator.")] = None,
     modes: Annotated[int | None, typer.Option(help="Functions kept along each axis (default, fno), degrees (sfno, sunet).")] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Of the default operator's inner grid; 1: all points, for the longest roll-outs.")
+    ] = None,
     depth: Annotated[int | None, typer.Option(help="Blocks (default), layers (fno, sfno) or levels (unet, sunet).")] = None,
     batch: Annotated[int | None, typer.Option(help="Samples in a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.")] = None,
@@ -120,6 +123,7 @@ def fit(
         operator=operator,
         width=width,
         modes=modes,
+        stride=stride,
         depth=depth,
         batch=batch,
         learning_rate=learning_rate,

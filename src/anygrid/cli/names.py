@@ -143,7 +143,9 @@ def _typed(text: str, hint: Any, where: str) -> Any:
         raise UsageError(where, "a whole number" if hint is int else "a number", repr(text)) from error
 
 
-def operator_named(name: str, *, width: int | None = None, modes: int | None = None, depth: int | None = None) -> Build | None:
+def operator_named(
+    name: str, *, width: int | None = None, modes: int | None = None, depth: int | None = None, stride: int | None = None
+) -> Build | None:
     """A function that builds the named operator for a grid; ``None`` leaves the choice to ``fit``.
 
     Raises
@@ -151,12 +153,13 @@ def operator_named(name: str, *, width: int | None = None, modes: int | None = N
     UsageError
         For an unknown name, for options the operator does not have, and for sizes below 1.
     """
-    given = {key: value for key, value in (("width", width), ("modes", modes), ("depth", depth)) if value is not None}
+    sizes = {"width": width, "modes": modes, "depth": depth, "stride": stride}
+    given = {key: value for key, value in sizes.items() if value is not None}
     for key, value in given.items():
         if value < 1:
             raise UsageError(f"--{key}", "a number of 1 or more", str(value))
     takes: dict[str, tuple[str, ...]] = {
-        "default": ("width", "modes", "depth"),
+        "default": ("width", "modes", "depth", "stride"),
         "fno": ("width", "modes", "depth"),
         "unet": ("width", "depth"),
         "sfno": ("width", "modes", "depth"),
@@ -226,14 +229,13 @@ def _default_sized(given: dict[str, int]) -> Build:
     def build(inputs: int, outputs: int, grid: Grid) -> nn.Module:
         from anygrid.operators import default_operator
 
-        plain: Any = default_operator(inputs, outputs, grid)
-        arguments: dict[str, Any] = {**plain.arguments, **given}
-        if "modes" in given:
-            arguments["modes"] = [given["modes"]] * grid.ndim
-            coarse = [n // int(arguments["stride"]) for n in arguments["shape"]]
-            _carried(arguments["modes"], coarse)
-        made: nn.Module = type(plain)(**arguments)
-        return made
+        made: Any = default_operator(inputs, outputs, grid, **given)
+        if "modes" in given and "stride" in made.arguments:
+            # Fewer along shorter axes, but none where no axis has so many.
+            coarse = [n // int(made.arguments["stride"]) for n in made.arguments["shape"]]
+            _carried([given["modes"]], [max(coarse)])
+        operator: nn.Module = made
+        return operator
 
     return build
 

@@ -32,6 +32,7 @@ class FitRequest:
     operator: str = "default"
     width: int | None = None
     modes: int | None = None
+    stride: int | None = None
     depth: int | None = None
     batch: int | None = None
     learning_rate: float | None = None

@@ -23,13 +23,22 @@ _FINE = 1 << 16  # points of the fine latent grid at most
 
 
 def default_operator(
-    inputs: int, outputs: int, grid: Grid, *, width: int = 48, depth: int = 4, modes: int = 17, harmonics: int = 1
+    inputs: int,
+    outputs: int,
+    grid: Grid,
+    *,
+    width: int = 48,
+    depth: int = 4,
+    modes: int = 17,
+    harmonics: int = 1,
+    stride: int | None = None,
 ) -> nn.Module:
     """The operator that ``fit`` trains when none is named, sized for the grid of the data.
 
     A :class:`LatentFNO` whose fine latent grid is that of the data (at most 65536 points) and whose blocks run on about
     256, 32 x 32 or 16 x 16 x 16 points; ``modes`` along each axis, fewer where the coarse grid carries fewer; ``harmonics`` of position for
-    forcings that depend on it. Grids of four axes get a
+    forcings that depend on it. With a ``stride`` of 1 the blocks work on all points, which costs more and hears all waves: of those that a
+    coarse grid cannot tell apart an evolution by increments leaves errors behind that grow in long roll-outs. Grids of four axes get a
     textbook :class:`FNO`. Why: ``docs/design-decisions.md``; ``benchmarks/accuracy/ablation.py`` measures it against its variants.
     """
     periodic = [interval.periodic for interval in grid.domain]
@@ -37,7 +46,7 @@ def default_operator(
         assert isinstance(grid, Box)
         return FNO(inputs, outputs, periodic, [max(1, min(modes, _odd(n // 2))) for n in grid.shape], width=width, depth=depth)
     side = min(grid.size, _FINE) ** (1 / grid.ndim)
-    stride = max(1, round(side / _COARSE[grid.ndim]))
+    stride = max(1, round(side / _COARSE[grid.ndim])) if stride is None else stride
     shape = latent_shape(grid, stride, _FINE)
     kept = [max(1, min(modes, _odd(n // stride))) for n in shape]
     return LatentFNO(inputs, outputs, periodic, shape, kept, stride, width=width, depth=depth, harmonics=harmonics)

@@ -23,7 +23,7 @@ def gather(
     x: Float[Tensor, "batch channel *points"], weight: Float[Tensor, "width values"], size: int, stride: int
 ) -> Float[Tensor, "batch *cells width"]:
     """Linear map of the values of each cell, as :func:`cut_cells` orders them: a convolution with a stride."""
-    if not _convolved(x, x.shape[1]):
+    if not _convolved(x, x.shape[1], size):
         return nn.functional.linear(cut_cells(x, size, stride), weight)
     kernel = weight.unflatten(1, (x.shape[1], size, size)).contiguous(memory_format=torch.channels_last)
     return nn.functional.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, stride=stride).movedim(1, -1)
@@ -33,15 +33,15 @@ def spread(
     x: Float[Tensor, "batch *cells width"], layer: nn.Linear, channels: int, size: int, stride: int
 ) -> Float[Tensor, "batch channel *points"]:
     """Linear map of the activated ``x`` to the values of each cell, added up as by :func:`add_cells`: a transposed convolution."""
-    if not _convolved(x, channels):
+    if not _convolved(x, channels, size):
         return add_cells(activated_linear(x, layer), channels, size, stride)
     kernel = layer.weight.unflatten(0, (channels, size, size)).movedim(-1, 0)
     return nn.functional.conv_transpose2d(nn.functional.gelu(x).movedim(-1, 1), kernel, stride=stride)
 
 
-def _convolved(x: Tensor, channels: int) -> bool:
-    # In two dimensions, float32 and on the CPU: measured there. CUDA's convolutions would round to TF32 besides.
-    return channels >= _MANY and x.dim() == 4 and x.dtype == torch.float32 and x.device.type == "cpu"
+def _convolved(x: Tensor, channels: int, size: int) -> bool:
+    # Cells of one point are a product as they are. In two dimensions, float32 and on the CPU: measured there. CUDA's convolutions would round to TF32 besides.
+    return size > 1 and channels >= _MANY and x.dim() == 4 and x.dtype == torch.float32 and x.device.type == "cpu"
 
 
 def cut_cells(x: Float[Tensor, "batch channel *points"], size: int, stride: int) -> Float[Tensor, "batch *cells values"]:

@@ -40,7 +40,7 @@ def spread(
 
 
 def _convolved(x: Tensor, channels: int, size: int) -> bool:
-    # Cells of one point are a product as they are. In two dimensions, float32 and on the CPU: measured there. CUDA's convolutions would round to TF32 besides.
+    # Cells of one point are a product as they are. Measured in two dimensions, float32 and on the CPU; CUDA's would round to TF32 besides.
     return size > 1 and channels >= _MANY and x.dim() == 4 and x.dtype == torch.float32 and x.device.type == "cpu"
 
 

@@ -12,7 +12,8 @@ from anygrid.errors import DataError
 from anygrid.grid import Box, Grid
 from anygrid.numerics.pseudospectral import spectral_energy
 from anygrid.statistics import Moments
-from anygrid.surrogate.imposed import Imposed, centre_of, norm
+from anygrid.surrogate.impose import centre_of, norm
+from anygrid.surrogate.imposed import Imposed
 
 __all__ = ["BEYOND", "MARGIN", "confined"]
 

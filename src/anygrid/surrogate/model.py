@@ -25,7 +25,8 @@ from anygrid.grid import Grid
 from anygrid.numerics.interpolation import interpolate
 from anygrid.problems.base import Problem
 from anygrid.statistics import Moments, Statistics
-from anygrid.surrogate.imposed import Imposed, check_imposed, impose
+from anygrid.surrogate.impose import impose
+from anygrid.surrogate.imposed import Imposed, check_imposed
 from anygrid.surrogate.noise import Noise
 from anygrid.surrogate.predict import predict
 from anygrid.surrogate.seen import Seen

@@ -14,7 +14,7 @@ from torch import Tensor
 from anygrid.errors import GridError, UsageError
 from anygrid.grid import Box, Sphere
 from anygrid.operators.streaming import Slabs, emit, gather, interpolate_slab, slab
-from anygrid.surrogate.imposed import wall_functions
+from anygrid.surrogate.impose import wall_functions
 
 if TYPE_CHECKING:
     from anygrid.surrogate.model import Surrogate

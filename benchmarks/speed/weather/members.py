@@ -1,6 +1,7 @@
 """What a member's day costs, of the learned model and of the numerical one, and large ensembles in bounded memory.
 
-    python benchmarks/speed/weather/members.py data/weather/random.anygrid data/speedy_test.zarr      # writes members.json
+    python benchmarks/speed/weather/members.py data/weather/random.anygrid data/speedy_test.zarr \
+           --before data/weather/pretrained.anygrid --members 100 1000 3000                           # writes members.json
 
 Two processes of one thread each. Days of the numerical model and of the surrogate take turns on the same machine; compare ratios.
 Memory is the largest sum over the program and its workers, sampled twice a second (the resident set; shared pages count in each).
@@ -135,6 +136,7 @@ if __name__ == "__main__":
     parser.add_argument("test", type=Path)
     parser.add_argument("--members", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--before", type=Path, nargs="*", default=[], help="surrogates whose training came before")
     given = parser.parse_args()
     model = read_surrogate(given.surrogate).eval()
     test = xr.open_zarr(given.test)[[v.name for v in model.inputs]]
@@ -146,12 +148,15 @@ if __name__ == "__main__":
     for members in given.members:
         ensembles.append(run(model, test, members))
         print(ensembles[-1], flush=True)
-    record = model.record
-    invested = {"training": record.get("processor_seconds", record["seconds"]), "data": round(1461 * 1.15 + 180 * 1.15)}
+    records = [m.record for m in (model, *map(read_surrogate, given.before))]
+    invested = {"training": sum(r.get("processor_seconds", r["seconds"]) for r in records), "data": round(1461 * 1.15 + 180 * 1.15)}
     saved = day["model_core_seconds_per_day"] - day["surrogate_core_seconds_per_day"]
     cpu = next((x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), "")
     result = {
-        "command": "python benchmarks/speed/weather/members.py " + " ".join(str(m) for m in (given.surrogate, given.test)),
+        "command": "python benchmarks/speed/weather/members.py "
+        + " ".join(str(m) for m in (given.surrogate, given.test))
+        + "".join(f" --before {m}" for m in given.before)
+        + f" --members {' '.join(map(str, given.members))}",
         "member_day": day,
         "break_even_member_days": round((invested["training"] + invested["data"]) / saved),
         "core_seconds_invested": invested,

@@ -10,7 +10,7 @@ from anygrid.errors import UsageError
 from anygrid.grid import Bounded, Box, Grid, Periodic, Sphere
 from anygrid.operators import FNO, SphericalFNO, SphericalUNet, UNet, default_operator
 from anygrid.operators.widen import widened
-from anygrid.surrogate import Surrogate
+from anygrid.surrogate import Imposed, Noise, Surrogate
 from anygrid.training import fit
 
 SQUARE = Box.uniform({"x": Periodic(), "y": Bounded()}, (16, 16))
@@ -60,6 +60,12 @@ def test_it_goes_on_where_the_parent_was(parent: Surrogate) -> None:
     assert child.record["validation_error"] < 0.8 * min(parent.record["validation_error"], fresh.record["validation_error"])
 
 
+def test_what_the_parent_imposes_stays_unless_said_otherwise(parent: Surrogate) -> None:
+    cut = _train(parent, steps=1, imposed=Imposed(waves=5))
+    assert _train(cut, steps=1).imposed.waves == 5
+    assert _train(cut, steps=1, imposed=Imposed()).imposed.waves is None
+
+
 def test_noise_makes_it_random(parent: Surrogate) -> None:
     child = _train(parent, steps=5, noise=2)
     draws = child.draw(torch.randn(1, 1, 32), child.grid, members=2, generator=torch.Generator().manual_seed(0))
@@ -71,8 +77,14 @@ def test_noise_makes_it_random(parent: Surrogate) -> None:
 def test_a_parent_of_another_map_is_refused(parent: Surrogate) -> None:
     with pytest.raises(UsageError, match="parent's inputs: expected u, got p"):
         fit(affine(), "p", "q", parent=parent, steps=1)
-    with pytest.raises(UsageError, match="a parent or an operator"):
-        _train(parent, steps=1, operator=small_fno)
+    for other in ({"operator": small_fno}, {"search": True}):
+        with pytest.raises(UsageError, match="a parent, or an operator or a search"):
+            _train(parent, steps=1, **other)
+    wider = heat().assign_coords(x=heat().x * 2)
+    with pytest.raises(UsageError, match="its own domain, 0 to 1, got 0 to 2"):
+        fit(wider, "u", "u", lead=1, parent=parent, steps=1)
+    with pytest.raises(UsageError, match="its own step, 1min, got 2min"):
+        fit(heat(times=3), "u", "u", lead=2, parent=parent, steps=1)
     with pytest.raises(UsageError, match="increments, as its own"):
         _train(parent, steps=1, increment=False)
 
@@ -86,3 +98,8 @@ def test_an_operator_that_cannot_be_widened_is_refused() -> None:
 
     with pytest.raises(UsageError, match="first layer alone"):
         widened(Odd(3), 1)
+
+
+def test_noise_that_a_surrogate_does_not_have_is_refused() -> None:
+    with pytest.raises(UsageError, match="trained with noise"):
+        Noise().draw(1, SQUARE, torch.Generator())

@@ -68,5 +68,13 @@ class Noise:
         return bool(self.lengths)
 
     def draw(self, n: int, grid: Grid, generator: torch.Generator) -> Float[Tensor, "{n} channel *space"]:
-        """Noise for ``n`` applications, float64."""
+        """Noise for ``n`` applications, float64.
+
+        Raises
+        ------
+        UsageError
+            Without channels.
+        """
+        if not self.lengths:
+            raise UsageError("noise", "a surrogate that was trained with noise", "one without", "train with fit(..., noise=4)")
         return torch.stack([gaussian_field(n, grid, length=length, generator=generator) for length in self.lengths], 1)

@@ -126,8 +126,8 @@ def fit(
         A module with ``forward(a, grid, query=None)`` and ``arguments`` (copied, so that yours is not changed), or a function
         ``(inputs, outputs, grid) -> module``; by default the one of :func:`anygrid.operators.default_operator`.
     parent
-        Surrogate to go on from, of the same variables: its operator, weights and scaling, on these data. With ``noise`` one without noise
-        becomes random. Not with ``operator``.
+        Surrogate to go on from, of the same variables, domain and step: its operator, weights, scaling and, unless said otherwise, what
+        it imposes, on these data. With ``noise`` one without noise becomes random. Not with ``operator`` and ``search``.
     batch
         Samples in a step; by default about 32768 points: 4 at 85 x 85, at most 8.
     seed
@@ -233,9 +233,10 @@ def fit(
         if parent is None:
             module = built(operator, len(names[0]) + noise, len(names[1]), first.grid, seed)
         else:
-            check_parent(parent, first.inputs, first.outputs, random, increment, alone=operator is None)
+            check_parent(parent, first, random, increment, alone=operator is None and not search)
             module = operator_of(parent, noise, seed)
-        imposed = (Imposed() if use is None else imposed_by(use.problem)) if imposed is None else imposed
+        if imposed is None:
+            imposed = imposed_by(use.problem) if use is not None else Imposed() if parent is None else parent.imposed
         imposed = found.confined(imposed) if confine else imposed
         use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
         neighbours = all(isinstance(pairs.grid, Box | Sphere) for pairs in found.groups)

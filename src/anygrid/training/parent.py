@@ -7,7 +7,7 @@ import hashlib
 from torch import nn
 
 from anygrid.errors import UsageError
-from anygrid.fields import Variable
+from anygrid.io.pairs import Pairs
 from anygrid.operators.widen import widened
 from anygrid.surrogate import Noise, Surrogate
 from anygrid.surrogate.file import surrogate_bytes
@@ -15,23 +15,26 @@ from anygrid.surrogate.file import surrogate_bytes
 __all__ = ["check_parent", "identity", "operator_of"]
 
 
-def check_parent(
-    parent: Surrogate, inputs: tuple[Variable, ...], outputs: tuple[Variable, ...], noise: Noise, increment: bool, *, alone: bool
-) -> None:
+def check_parent(parent: Surrogate, data: Pairs, noise: Noise, increment: bool, *, alone: bool) -> None:
     """Refuse to go on from a surrogate of another map.
 
     Raises
     ------
     UsageError
-        Unless it is ``alone``, without another operator; for other variables, another form of the prediction, or other noise than its
-        own, where it has some.
+        Unless it is ``alone``, without another operator or a search for one; for other variables, another domain or step, another form
+        of the prediction, or other noise than its own, where it has some.
     """
     if not alone:
-        raise UsageError("parent", "a parent or an operator", "both", "leave one out: a parent has its own operator")
-    for what, own, asked in (("inputs", parent.inputs, inputs), ("outputs", parent.outputs, outputs)):
+        raise UsageError("parent", "a parent, or an operator or a search", "both", "leave one out: a parent has its own operator")
+    for what, own, asked in (("inputs", parent.inputs, data.inputs), ("outputs", parent.outputs, data.outputs)):
         if [v.name for v in own] != [v.name for v in asked]:
             expected, got = (", ".join(v.name for v in part) for part in (own, asked))
             raise UsageError(f"parent's {what}", expected, got, "name the same variables in the same order")
+    if parent.dt != data.dt:
+        raise UsageError("parent", f"its own step, {parent.dt or 'none'}", data.dt or "none", "give the lead that it was trained with")
+    if parent.grid.domain != data.grid.domain:
+        expected, got = (", ".join(f"{i.lower:g} to {i.upper:g}" for i in g.domain) for g in (parent.grid, data.grid))
+        raise UsageError("parent", f"its own domain, {expected}", got, "its weights are those of a map on this domain")
     if parent.increment != increment:
         words = {True: "increments", False: "states"}
         raise UsageError(

@@ -1,6 +1,9 @@
 """Random surrogates: the score they are trained on, what a draw is, and that the spread is learned."""
 
+import copy
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +17,13 @@ from anygrid.errors import UsageError
 from anygrid.export.traceable import check_exportable
 from anygrid.forecast import Keep, ensemble
 from anygrid.grid import Box, Grid, Periodic, Points, Sphere
+from anygrid.io.pairs import Pairs
 from anygrid.numerics.gaussian_field import gaussian_field
 from anygrid.operators.streaming import Slabs
 from anygrid.surrogate import Noise, Surrogate, read_surrogate
 from anygrid.surrogate.slabs import streamed
 from anygrid.training import RelativeNorm, fit
+from anygrid.training.amplitude import fitted_amplitude
 
 LINE = Box.uniform({"x": Periodic()}, 16)
 
@@ -144,7 +149,9 @@ def test_a_draw_is_a_function_of_the_generator_and_of_no_grid(surrogate: Surroga
 
 
 def test_noise_is_in_the_file_and_in_the_record(surrogate: Surrogate) -> None:
-    assert surrogate.noise == Noise((1 / 8,))
+    assert surrogate.noise.lengths == (1 / 8,)
+    assert surrogate.noise.amplitude == pytest.approx(1, abs=0.2)  # chosen on held-out samples of the same law
+    assert any(text.startswith(f"noise times {surrogate.noise.amplitude:.3g}") for text in surrogate.record["inferred"])
     assert any("1 channels of noise" in text for text in surrogate.record["inferred"])
     assert surrogate.record["settings"]["noise"] == 1
     # the mean of eight draws misses the truth by 0.6 sqrt(1 + 1 / 8) of a norm of 1
@@ -176,4 +183,37 @@ def test_refusals() -> None:
         fit(affine(), "p", "q", operator=pointwise, steps=1, noise=-1)
     with pytest.raises(UsageError, match="finite lengths above 0"):
         Noise((0.0,))
+    with pytest.raises(UsageError, match="finite amplitude above 0"):
+        Noise((0.1,), 0.0)
     assert Noise((0.2,)).draw(2, Points(np.zeros((3, 1)), ("x",), (Periodic(0, 1),)), _seeded(0)).shape == (2, 1, 3)
+
+
+def test_amplitude_makes_up_for_a_spread_that_is_too_small(surrogate: Surrogate) -> None:
+    # u' = 0.8 u + 0.6 xi, once learned as 0.8 u + 0.3 xi; and once without any noise.
+    held_out = Pairs(_autoregressive(64), ("u",), ("u",), lead=1)
+    twin = copy.deepcopy(surrogate)
+    weight = twin.operator.matrix.weight
+    assert fitted_amplitude(twin, [held_out], 0)[0] == pytest.approx(1, abs=0.2)
+    with torch.no_grad():
+        weight[0, 0], weight[0, 1] = 0.8, 0.3
+        learned = fitted_amplitude(twin, [held_out], 0)
+        assert learned[0] == pytest.approx(2, rel=0.2)
+        assert learned[1].startswith(f"noise times {learned[0]:.3g}: spread over error of held-out forecasts")
+        weight[0, 1] = 0.01  # beyond four times the noise is not what is wrong
+        assert fitted_amplitude(twin, [held_out], 0)[0] == pytest.approx(4)
+        weight[0, 1] = 0.0
+        assert fitted_amplitude(twin, [held_out], 0)[0] == 1.0
+
+
+def test_amplitude_is_in_the_draws_and_in_the_file(surrogate: Surrogate, tmp_path: Path) -> None:
+    twin = copy.deepcopy(surrogate)
+    u = gaussian_field(1, LINE, length=0.05, generator=_seeded(3))[:, None].float()
+    for amplitude in (1.0, 3.0):
+        twin.noise = replace(twin.noise, amplitude=amplitude)
+        twin.save(tmp_path / "twin.anygrid")
+        again = read_surrogate(tmp_path / "twin.anygrid", [Linear])
+        assert again.noise.amplitude == amplitude
+        spread = again.draw(u, LINE, members=2, generator=_seeded(1)).diff(dim=0)
+        if amplitude == 1.0:
+            one = spread
+    torch.testing.assert_close(spread, 3 * one)

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "carry_out", "hands", "kept"]
 
-_PLAIN = {"mean": "mean", "std": "std", "min": "minimum", "max": "maximum"}
+_PLAIN = {"mean": "mean", "std": "std", "min": "minimum", "max": "maximum", "crps": "crps", "rank": "rank"}
 _WITH_VALUES = ("quantiles", "above", "exceedance")
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of `quantiles` without numbers
 _LIMIT = re.compile(r"(?P<name>.+?)\s*(?P<sign>[=<>])\s*(?P<value>[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?P<units>[^<>=]*)")
 
 
 def kept(words: str, members: str | None, outputs: Sequence[Variable]) -> Keep:
-    """``mean,std,min,max,quantiles(0.1,0.9),exceedance(t2m>300K)`` and members such as ``0:10`` or ``3``.
+    """``mean,std,min,max,crps,rank,quantiles(0.1,0.9),exceedance(t2m>300K)`` and members such as ``0:10`` or ``3``.
 
     ``above(NAME=VALUE)`` is another way to write an exceedance. A unit behind the value is converted to that of the output.
 
@@ -174,6 +174,7 @@ def carry_out(
     start: str,
     every: int,
     forcings: xr.Dataset | None,
+    truth: xr.Dataset | None,
     known_times: xr.DataArray | None,
     out: Path | None,
     overwrite: bool,
@@ -205,6 +206,7 @@ def carry_out(
             start=start,  # type: ignore[arg-type]
             every=every,
             forcings=forcings,
+            truth=truth,
             known_times=known_times,
             out=out,
             workers=asked.workers,

@@ -136,7 +136,7 @@ def forecast(
         float | None, typer.Option(help="Let the solver take steps whose residual is above this quantile, such as 0.95.")
     ] = None,
     held_out: Annotated[list[str] | None, typer.Option(help="Data for that quantile; default: samples solved afresh.")] = None,
-    truth: Annotated[list[str] | None, typer.Option(help="The truth, for the skill by lead.")] = None,
+    truth: Annotated[list[str] | None, typer.Option(help="The truth: for the skill by lead, or crps and rank among --keep.")] = None,
     train: Annotated[list[str] | None, typer.Option(help="Data for the climatology; default: the truth, which flatters it.")] = None,
     train_select: Annotated[list[str] | None, typer.Option(help="The part of --train to use.")] = None,
     members: Annotated[int | None, typer.Option(help="Forecast an ensemble of so many members.")] = None,
@@ -146,7 +146,7 @@ def forecast(
     length: Annotated[float | None, typer.Option(help="Their correlation length; default: a tenth of the domain, 10 degrees.")] = None,
     member_dim: Annotated[str | None, typer.Option(help="The dimension of the initial data that counts members.")] = None,
     seed: Annotated[int, typer.Option(help="A member is a function of the seed and its number alone.")] = 0,
-    keep: Annotated[str, typer.Option(help="Statistics: mean,std,min,max,quantiles(0.1,0.9),exceedance(t2m>300K).")] = "mean,std",
+    keep: Annotated[str, typer.Option(help="Statistics: mean,std,min,max,crps,rank,quantiles(0.1,0.9),exceedance(t2m>300K).")] = "mean,std",
     keep_members: Annotated[str | None, typer.Option(help="Members to keep themselves: 0:10.")] = None,
     workers: Annotated[int | None, typer.Option(help="Ensembles: processes, one thread each; default: one a processor.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Forecast on a Dask cluster: tcp://HOST:8786, to a NAME.zarr that it sees.")] = None,
@@ -190,15 +190,17 @@ def forecast(
     asked = ensembles.Asked(members, member_dim, perturb, length, seed, keep, keep_members, workers, scheduler)
     if asked.anything and check is not None:
         raise UsageError("--check", "one forecast in this process", "an ensemble, or other processes", "leave it out")
-    if asked.many and truth:
-        raise UsageError("--truth", "one forecast, without members", "an ensemble", "leave it out: skill is that of single forecasts")
+    if asked.many and truth and not ensembles.kept(keep, None, model.outputs).scores:
+        hint = "add --keep mean,std,crps,rank, or leave --truth out and score with `anygrid verify`"
+        raise UsageError("--truth", "scores of members among --keep", repr(keep), hint)
     view = view_of(model, resolution, like, points, bounds, downscale)
     if view is not None and (asked.anything or truth):
         hint = "downscale or interpolate what it writes with `anygrid predict`, or leave --members and --truth out"
         raise UsageError("forecast on another grid", "one forecast, without members and skill", "an ensemble or a truth", hint)
     hybrid = None if check is None else _hybrid(model, check, held_out)
     data = opened(tuple(initial), tuple(select or ()))
-    right = adopt(opened(tuple(truth), ()), model.outputs, "--truth") if truth else None
+    judge = opened(tuple(truth), ()) if truth and asked.many else None
+    right = adopt(opened(tuple(truth), ()), model.outputs, "--truth") if truth and not asked.many else None
     clock = None if right is None else time_of(right, [v.name for v in model.outputs])
     talk = Talk()
     data, forced = prepared(model, data, start, opened(tuple(forcings), ()) if forcings else None, member_dim)
@@ -213,6 +215,7 @@ def forecast(
                 start=start,
                 every=every,
                 forcings=forced,
+                truth=judge,
                 known_times=known,
                 out=output if store else None,
                 overwrite=overwrite,

@@ -24,7 +24,7 @@ from anygrid.forecast.calendar import Step
 from anygrid.forecast.ensemble_block import Block, Plan
 from anygrid.forecast.ensemble_merge import Merger
 from anygrid.forecast.ensemble_store import skeleton
-from anygrid.forecast.forcing import find_forcings, held_in
+from anygrid.forecast.forcing import find_forcings, find_truth, held_in
 from anygrid.forecast.leads import lead_coordinates
 from anygrid.forecast.perturb import Perturbation
 from anygrid.forecast.roll import digest, forecast_attributes
@@ -61,6 +61,7 @@ def ensemble(
     start: StartAt = "last",
     every: int = 1,
     forcings: xr.Dataset | None = None,
+    truth: xr.Dataset | None = None,
     known_times: xr.DataArray | None = None,
     out: str | Path | None = None,
     workers: int | None = None,
@@ -81,9 +82,9 @@ def ensemble(
     killed call continues where it stopped, and the bytes are the same with one process, with many, and on a cluster. Lost
     workers of a cluster lose nothing.
 
-    The result has for a variable ``u`` and each statistic asked for ``u_mean, u_std, u_min, u_max, u_quantile, u_quantile_error, u_above``,
-    and ``u`` for members that are kept. Quantiles are exact up to 256 members; above that ``u_quantile_error`` bounds their error at every
-    point (see :mod:`anygrid.forecast.summary`).
+    The result has for a variable ``u`` and each statistic asked for ``u_mean, u_std, u_min, u_max, u_quantile, u_quantile_error, u_above,
+    u_crps, u_rank``, and ``u`` for members that are kept. Quantiles are exact up to 256 members; above that ``u_quantile_error`` bounds
+    their error at every point (see :mod:`anygrid.forecast.summary`).
 
     Parameters
     ----------
@@ -99,6 +100,9 @@ def ensemble(
         Dimension of the initial data that counts members.
     keep
         What is kept.
+    truth
+        The outputs, or some of them, at all valid times, for the scores among what is kept: then thousands of members are judged without
+        being kept.
     out
         Zarr store to write; None returns the result in memory. Workers of a cluster must see it.
     workers
@@ -132,7 +136,11 @@ def ensemble(
         raise UsageError("ensemble keep", "at least 2 members for a standard deviation", "one", "leave std out: Keep(std=False)")
     if keep.members and (min(keep.members) < 0 or max(keep.members) >= count):
         raise UsageError("ensemble keep", f"members from 0 to {count - 1}", f"{min(keep.members)} to {max(keep.members)}")
+    if keep.scores and (truth is None or count < 2):
+        got = "none" if truth is None else "one member"
+        raise UsageError("ensemble keep", "2 members or more, and the truth, for crps and rank", got, "give truth=, or leave them out")
     forced = find_forcings(forcings, begin, inputs, held, step, steps)
+    known = None if truth is None or not keep.scores else find_truth(truth, begin, outputs, step, steps)
     channels = [[v.name for v in inputs].index(v.name) for v in outputs]
     frame = begin.frame(torch.zeros(a.shape[1], len(outputs), *begin.found.shape), outputs)
     frame.attrs = forecast_attributes(begin, forced, step, tuple(inputs), steps)
@@ -157,9 +165,10 @@ def ensemble(
             (min(count, at_once), max(1, at_once // min(count, at_once))),
             keep,
             single,
+            () if known is None else tuple(v.name for v in known.variables),
         )
         limit = largest(a[:, :, channels].flatten(0, 1))
-        block = Block(plan, map_, stochastic, begin.grid, a, tuple(channels), forced, perturbation, seed, limit)
+        block = Block(plan, map_, stochastic, begin.grid, a, tuple(channels), forced, perturbation, seed, limit, known)
         request = _request(block, step, start)
         frame.attrs |= _said(block) if not single else {}
         template = insert_lead(begin.named(frame), lead, len(begin.leading), coordinates)
@@ -278,11 +287,16 @@ def _request(block: Block, step: Step, start: StartAt) -> dict[str, Any]:
     with one_thread():
         roller = block.roller(range(1), range(1))
         first = roller.step(roller.initial(), 0)
-    kept = dataclasses.asdict(plan.keep) | {"members": [plan.keep.members.start, plan.keep.members.stop, plan.keep.members.step]}
+    kept: dict[str, Any] = {k: v for k, v in dataclasses.asdict(plan.keep).items() if v or k not in ("crps", "rank")}  # as before they were
+    kept |= {"members": [plan.keep.members.start, plan.keep.members.stop, plan.keep.members.step]}
     spread = None if block.perturbation is None else dataclasses.asdict(block.perturbation)
     request = {"kind": "ensemble", "steps": plan.steps, "every": plan.every, "dt": f"{step.amount:g} {step.unit}", "start": start}
     request |= {"members": plan.members, "seed": block.seed, "perturbation": spread, "stochastic": block.stochastic, "keep": kept}
     request |= {"outputs": list(plan.names), "block": list(plan.block), "initial": digest(block.a), "first step": digest(first)}
+    if block.truth is not None:
+        truth = torch.zeros(block.a.shape[1], len(plan.names), *block.grid.shape)
+        block.truth.into(truth, 1)
+        request |= {"judged": list(plan.judged), "truth": digest(truth)}
     return request
 
 

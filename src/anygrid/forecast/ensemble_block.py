@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,7 +21,7 @@ from anygrid.errors import DataError
 from anygrid.forecast.advance import Drawn, Roller
 from anygrid.forecast.forcing import Forcings
 from anygrid.forecast.perturb import Perturbation
-from anygrid.forecast.summary import Keep, Part, fields, summarise
+from anygrid.forecast.summary import Keep, Part, fields, of_variable, summarise
 from anygrid.grid import Grid
 from anygrid.io.blocks import encode_chunk, write_atomically
 from anygrid.maps import Map, NoisyMap, RandomMap
@@ -53,6 +54,8 @@ class Plan:
         Members and rows of a block.
     single
         Whether there is one member without a dimension of its own.
+    judged
+        Names of the variables whose truth is known.
     """
 
     partial: Path
@@ -66,6 +69,11 @@ class Plan:
     block: tuple[int, int]
     keep: Keep
     single: bool
+    judged: tuple[str, ...] = ()
+
+    def keep_of(self, name: str) -> Keep:
+        """What is kept of one variable."""
+        return of_variable(self.keep, judged=name in self.judged)
 
     @property
     def leads(self) -> int:
@@ -140,6 +148,8 @@ class Block:
         Place of each output among the inputs.
     limit
         Of each output: where it has exploded.
+    truth
+        Of the outputs, at step 0 and after every step.
     """
 
     plan: Plan
@@ -152,6 +162,7 @@ class Block:
     perturbation: Perturbation | None
     seed: int
     limit: Float[Tensor, " outputs"]
+    truth: Forcings | None = None
 
     def roller(self, rows: range, members: range) -> Roller:
         """These members at these starts, one after another, with their own noise."""
@@ -189,7 +200,7 @@ class Block:
                     if (number + 1) % plan.every == 0:
                         x = state.view(len(members), len(rows), len(self.channels), -1).numpy()[..., plan.order]
                         kept.add(x)
-                        self._sum_up(file, x)
+                        self._sum_up(file, x, number + 1, rows)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(plan.part(task))
@@ -198,13 +209,21 @@ class Block:
                 temporary.unlink()
         return len(rows) * len(members)
 
-    def _sum_up(self, file: BinaryIO, x: NDArray[np.float32]) -> None:
-        if not self.plan.keep.statistics:
+    def _sum_up(self, file: BinaryIO, x: NDArray[np.float32], step: int, rows: range) -> None:
+        plan = self.plan
+        if not plan.keep.statistics:
             return
-        for c, name in enumerate(self.plan.names):
+        truth = None
+        if self.truth is not None:
+            whole = torch.zeros(len(rows), len(plan.names), *self.grid.shape)
+            self.truth.into(whole, step, slice(rows.start, rows.stop))
+            truth = whole.flatten(2).numpy()[..., plan.order]
+        for c, name in enumerate(plan.names):
             flat = np.ascontiguousarray(x[:, :, c]).reshape(len(x), -1)
-            for part in self.plan.slices(x.shape[1]):
-                write_part(file, summarise(flat[:, part], self.plan.keep, self.plan.keep.thresholds(name)))
+            y = None if truth is None else np.ascontiguousarray(truth[:, c]).ravel()
+            for part in plan.slices(x.shape[1]):
+                own = None if y is None else y[part]
+                write_part(file, summarise(flat[:, part], plan.keep_of(name), plan.keep.thresholds(name), own))
 
     def _check(self, roller: Roller, state: Tensor, step: int, rows: range, members: range) -> None:
         bad, what = roller.bad_rows(state)
@@ -250,7 +269,7 @@ def write_part(file: BinaryIO, part: Part) -> None:
 def read_part(file: BinaryIO, plan: Plan, name: str, count: int, values: int, *, merged: bool) -> Part:
     """The next arrays of a file, which stand for ``count`` members."""
     found: Part = {}
-    for key, kind, shape in fields(plan.keep, len(plan.keep.thresholds(name)), count, values, merged=merged):
+    for key, kind, shape in fields(plan.keep_of(name), len(plan.keep.thresholds(name)), count, values, merged=merged):
         size = np.dtype(kind).itemsize * math.prod(shape)
         found[key] = np.frombuffer(file.read(size), dtype=kind).reshape(shape)
     return found

@@ -111,7 +111,7 @@ class Merger:
             for lead in range(plan.leads):
                 for name in plan.names:
                     pieces = [
-                        finish(read_part(file, plan, name, plan.members, s.stop - s.start, merged=True), plan.members, plan.keep)
+                        finish(read_part(file, plan, name, plan.members, s.stop - s.start, merged=True), plan.members, plan.keep_of(name))
                         for s in plan.slices(len(rows))
                     ]
                     for statistic in pieces[0]:

@@ -54,6 +54,10 @@ def skeleton(template: xr.Dataset, plan: Plan, outputs: tuple[Variable, ...], me
                     bound | {"long_name": "bound of the error of the quantile"},
                 )
             coordinates["quantile"] = ("quantile", np.array(keep.quantiles), {"long_name": "probability", "units": "1"})
+        if keep.crps and v.name in plan.judged:
+            add(f"{v.name}_crps", like, None, 0, attrs | {"long_name": f"fair CRPS of {words} against the truth"})
+        if keep.rank and v.name in plan.judged:
+            add(f"{v.name}_rank", like, None, 0, {"long_name": f"members with {words} below the truth", "units": "1"})
         thresholds = keep.thresholds(v.name)
         if thresholds:
             dim = f"{v.name}_threshold"

@@ -1,4 +1,7 @@
-"""Inputs that the map does not predict: held where they are constant; else of a data set at the valid time, or computed (sunlight)."""
+"""Inputs that the map does not predict: held where they are constant; else of a data set at the valid time, or computed (sunlight).
+
+The truth is found in the same way: outputs of a data set at the valid time.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from anygrid.forecast.start import Start
 from anygrid.forecast.sunlight import Sunlight, is_sunlight, recognise
 from anygrid.grid import Grid
 
-__all__ = ["Forcings", "find_forcings", "held_in"]
+__all__ = ["Forcings", "find_forcings", "find_truth", "held_in"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,22 +107,47 @@ def find_forcings(
     if forcings is None or not names:
         return Forcings((), (), None, None, None, start, computed, times)
     variables = tuple(v for v in inputs if v.name in names)
-    data = select(adopt(forcings, variables, "forcings"), names)
-    data = start.turned(data)
+    data, layout, rows = _matched(forcings, "forcings", variables, start, step, steps)
+    order = [v.name for v in inputs]
+    return Forcings(variables, tuple(order.index(v.name) for v in variables), data, layout, rows, start, computed, times)
+
+
+def find_truth(truth: xr.Dataset, start: Start, outputs: Sequence[Variable], step: Step, steps: int) -> Forcings:
+    """The outputs that a data set of truth holds, at the beginnings of steps 0 to ``steps``, which is the end of the last.
+
+    Raises
+    ------
+    DataError, GridError
+        For a truth without these variables, at other times or on another grid.
+    """
+    variables = tuple(v for v in outputs if has_field(truth, v.name))
+    if not variables:
+        raise DataError("truth", f"one of the variables {', '.join(v.name for v in outputs)}", ", ".join(map(str, truth.data_vars)))
+    data, layout, rows = _matched(truth, "truth", variables, start, step, steps + 1)
+    if rows is None:
+        raise DataError("truth", "fields at the valid times of the forecast", "fields of one time", "give data with a time dimension")
+    names = [v.name for v in outputs]
+    return Forcings(variables, tuple(names.index(v.name) for v in variables), data, layout, rows, start)
+
+
+def _matched(
+    given: xr.Dataset, where: str, variables: Sequence[Variable], start: Start, step: Step, steps: int
+) -> tuple[xr.Dataset, Layout, np.ndarray | None]:
+    """These variables on the grid of the start, and the rows valid at the beginning of every step; none where they are constant."""
+    names = [v.name for v in variables]
+    data = start.turned(select(adopt(given, variables, where), names))
     layout = find_layout(data, names, space=start.layout.space if set(start.layout.space) <= set(data.dims) else None)
-    _same_places(find_grid(data, names, layout, periodic=_periodic(start))[0], start.found)
+    _same_places(find_grid(data, names, layout, periodic=_periodic(start))[0], start.found, where)
     extra = [d for d in layout.samples if d in data.dims and data.sizes[d] != start.data.sizes.get(d)]
     if extra:
-        raise DataError("forcings", "the samples of the initial data, or none", f"{extra[0]} with {data.sizes[extra[0]]} entries")
+        raise DataError(where, "the samples of the initial data, or none", f"{extra[0]} with {data.sizes[extra[0]]} entries")
     rows = None
     if layout.time is not None and layout.time in data.dims:
         if data.sizes[layout.time] > 1:
-            rows = _rows(data, layout.time, start, step, steps)
+            rows = _rows(data, where, layout.time, start, step, steps)
         else:
             data = data.isel({layout.time: 0}, drop=True)
-    layout = Layout(layout.samples, layout.time if rows is not None else None, layout.space)
-    order = [v.name for v in inputs]
-    return Forcings(variables, tuple(order.index(v.name) for v in variables), data, layout, rows, start, computed, times)
+    return data, Layout(layout.samples, layout.time if rows is not None else None, layout.space), rows
 
 
 def _sunlight(start: Start, step: Step, inputs: Sequence[Variable], order: Sequence[str]) -> tuple[tuple[int, Sunlight], ...]:
@@ -146,18 +174,18 @@ def _periodic(start: Start) -> dict[str, bool]:
     return dict(zip(start.found.dims, (i.periodic for i in start.found.domain), strict=False)) if start.found.shape else {}
 
 
-def _same_places(grid: Grid, wanted: Grid) -> None:
+def _same_places(grid: Grid, wanted: Grid, where: str) -> None:
     if grid.shape == wanted.shape:
         spacing = min(i.length for i in wanted.domain) / max(wanted.shape)
         if bool((grid.points() - wanted.points()).abs().max() <= 0.01 * spacing):
             return
-    raise GridError("forcings", "the grid of the initial state", "another grid", "interpolate them to it first, for example with ds.interp")
+    raise GridError(where, "the grid of the initial state", "another grid", "interpolate them to it first, for example with ds.interp")
 
 
-def _rows(data: xr.Dataset, time: str, start: Start, step: Step, steps: int) -> np.ndarray:
-    """Index of the forcing valid at the beginning of every step."""
+def _rows(data: xr.Dataset, where: str, time: str, start: Start, step: Step, steps: int) -> np.ndarray:
+    """Index of the fields valid at the beginning of every step."""
     if start.times is None or time not in data.coords:
-        raise DataError("forcings", "times on the initial data and on the forcings", "none", "give both a time coordinate")
+        raise DataError(where, f"times on the initial data and on the {where}", "none", "give both a time coordinate")
     axis = np.asarray(data[time].values)
     numeric = axis.dtype.kind in "fiu"
     monthly = step.unit in ("month", "year") and not numeric
@@ -172,10 +200,10 @@ def _rows(data: xr.Dataset, time: str, start: Start, step: Step, steps: int) -> 
     for s, begin in enumerate(start.times):
         times = valid_times(begin, step, range(steps), start.axis, str(start.time_attrs.get("units", "")))
         if times is None:
-            raise DataError("forcings", "a dt with a unit", "one that counts steps", 'for example "6h" or "1month"')
+            raise DataError(where, "a dt with a unit", "one that counts steps", 'for example "6h" or "1month"')
         for k, wanted in enumerate(times):
             if key(wanted) not in places:
-                hint = f"they run from {axis[0]} to {axis[-1]}; give forcings for all {steps} steps"
-                raise DataError("forcings", f"values at {wanted}", "none there", hint)
+                hint = f"they run from {axis[0]} to {axis[-1]}; give the {where} of all {steps} times"
+                raise DataError(where, f"values at {wanted}", "none there", hint)
             rows[s, k] = places[key(wanted)]
     return rows

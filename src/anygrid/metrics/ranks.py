@@ -14,7 +14,7 @@ from anygrid.errors import UsageError
 from anygrid.grid import Grid
 from anygrid.metrics.errors import area_shares
 
-__all__ = ["Flatness", "flatness", "rank_histogram", "ranks"]
+__all__ = ["Flatness", "flatness", "rank_histogram", "rank_shares", "ranks"]
 
 
 def ranks(x: Float[Tensor, "member *shape"], y: Float[Tensor, "*shape"], generator: torch.Generator) -> Int[Tensor, "*shape"]:
@@ -36,12 +36,19 @@ def rank_histogram(
     *,
     bins: int | None = None,
 ) -> Float[Tensor, "case lead channel rank"]:
-    """Share of the area where the truth has each rank; each case, lead and channel sums to 1.
+    """Share of the area where the truth has each rank; each case, lead and channel sums to 1. ``bins`` as in :func:`rank_shares`."""
+    return rank_shares(ranks(x, truth, generator), len(x), grid, generator, bins=bins)
+
+
+def rank_shares(
+    found: Int[Tensor, "case lead channel *space"], members: int, grid: Grid, generator: torch.Generator, *, bins: int | None = None
+) -> Float[Tensor, "case lead channel rank"]:
+    """Share of the area where the truth has each of the ranks ``found`` among ``members``.
 
     With ``bins``, for many members: shares of :math:`(r + U) / (m + 1)` in even bins of [0, 1], U uniform. Members drawn as the truth is
     make that uniform for any number of them, whether or not the bins divide the ranks.
     """
-    found, size = ranks(x, truth, generator), len(x) + 1
+    size = members + 1
     if bins is None:
         return area_shares(found, size, grid)
     spread = torch.rand(found.shape, generator=generator, dtype=torch.float64)

@@ -78,6 +78,7 @@ def write_surrogate(surrogate: Surrogate, path: str | Path) -> None:
         "imposed": surrogate.imposed.to_json(),
         "problem": _stored(surrogate.problem),
         "noise": list(surrogate.noise.lengths),
+        "noise_amplitude": surrogate.noise.amplitude,
         "provenance": _plain(surrogate.provenance),
         "record": _plain(surrogate.record),
     }
@@ -120,7 +121,7 @@ def read_surrogate(path: str | Path, operators: Sequence[type[nn.Module]] | None
             seen,
             imposed=Imposed.from_json(header["imposed"]) if "imposed" in header else Imposed(),  # absent in older files
             problem=_problem(header.get("problem"), where),  # likewise
-            noise=Noise(tuple(map(float, header.get("noise", ())))),  # likewise
+            noise=Noise(tuple(map(float, header.get("noise", ()))), float(header.get("noise_amplitude", 1.0))),  # likewise
         )
     except FileError:
         raise

@@ -24,7 +24,7 @@ _LEAST = 1 / 140  # of the longest side: shorter fields would need more modes th
 class Noise:
     r"""Channels of smooth Gaussian noise, independent of each other and from one application to the next.
 
-    .. math:: u = G(a, \xi), \qquad \xi_k \sim N(0, e^{-|x - y|^2 / (4 \ell_k^2)})
+    .. math:: u = G(a, \sigma \xi), \qquad \xi_k \sim N(0, e^{-|x - y|^2 / (4 \ell_k^2)})
 
     What a channel does to the output, and how much of it, is learned. The fields are functions of the generator, never of the
     grid, so that a draw is the same function at every resolution.
@@ -33,18 +33,23 @@ class Noise:
     ----------
     lengths
         :math:`\ell_k` of each channel, in units of the coordinates (degrees on the sphere); none for a map that is not random.
+    amplitude
+        :math:`\sigma`: 1 in training, and then chosen on held-out data (:mod:`anygrid.training.amplitude`).
 
     Raises
     ------
     UsageError
-        For a length that is not finite and above 0.
+        For a length or an amplitude that is not finite and above 0.
     """
 
     lengths: tuple[float, ...] = ()
+    amplitude: float = 1.0
 
     def __post_init__(self) -> None:
         if not all(0 < length < math.inf for length in self.lengths):
             raise UsageError("Noise", "finite lengths above 0", ", ".join(f"{length:g}" for length in self.lengths))
+        if not 0 < self.amplitude < math.inf:
+            raise UsageError("Noise", "a finite amplitude above 0", f"{self.amplitude:g}")
 
     @classmethod
     def ladder(cls, channels: int, grid: Grid) -> Noise:
@@ -77,4 +82,5 @@ class Noise:
         """
         if not self.lengths:
             raise UsageError("noise", "a surrogate that was trained with noise", "one without", "train with fit(..., noise=4)")
-        return torch.stack([gaussian_field(n, grid, length=length, generator=generator) for length in self.lengths], 1)
+        fields = [gaussian_field(n, grid, length=length, generator=generator) for length in self.lengths]
+        return self.amplitude * torch.stack(fields, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from anygrid.grid import Box, Sphere
 from anygrid.problems.base import Problem
 from anygrid.surrogate import Imposed, Noise, Surrogate, imposed_by
 from anygrid.training.allocator import keep_large_blocks
+from anygrid.training.amplitude import fitted_amplitude
 from anygrid.training.arguments import (
     Build,
     arguments_of,
@@ -154,7 +156,8 @@ def fit(
         Channels of noise that make the surrogate random (:meth:`~anygrid.surrogate.Surrogate.draw`): trained on the almost fair CRPS of
         two draws a sample, see :meth:`~anygrid.training.losses.RelativeNorm.crps`. Data alone; not with ``parallel="domain"``, nor with
         ``search``. On several processes and with ``micro_batch`` the noise is another.
-        Correlation lengths: :meth:`~anygrid.surrogate.Noise.ladder`.
+        Correlation lengths: :meth:`~anygrid.surrogate.Noise.ladder`; the amplitude is chosen on the held-out samples at the end, see
+        :mod:`anygrid.training.amplitude`.
     search
         Whether to spend up to 15 % of the length on short trainings that choose learning rate, weight of the gradient and (of a
         budget in seconds) width of the default operator, judged on the held-out samples; what you give yourself is kept. See
@@ -334,6 +337,11 @@ def _trained(
         trainer = hunt.run()
         settings, model, said = trainer.settings, trainer.model, said + hunt.said
     state = trainer.run(State(plan_of(settings, loader), torch.get_num_threads(), validation_rows=rows, ranks=ranks.count))
+    if model.noise and found.held_out:
+        amplitude, text = ranks.broadcast(fitted_amplitude(model.eval(), found.held_out, settings.seed))
+        model.noise = replace(model.noise, amplitude=amplitude)
+        said = [*said, text]
+        tell(Progress(state.step, state.plan.steps, state.seconds, message=text))
     model.record.update(record(settings, state, said, model, found))
     if hunt:
         model.record.update(search=hunt.table(), seconds=hunt.seconds + state.seconds)

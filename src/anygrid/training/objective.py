@@ -13,7 +13,7 @@ from anygrid.training.losses import RelativeNorm
 from anygrid.training.physics import Equations
 from anygrid.training.settings import DEFAULTS
 
-__all__ = ["Objective", "rollout_loss"]
+__all__ = ["Objective", "following_inputs", "rollout_loss"]
 
 
 class Objective(nn.Module):
@@ -64,11 +64,11 @@ def rollout_loss(
             total = total + loss.crps(prediction.unflatten(0, (members, len(a))), u[:, lead], grid, DEFAULTS.alpha).mean()
         if lead + 1 < a.shape[1]:
             following = a[:, lead + 1]
-            state = _following(model, prediction, following.repeat(copies) if model.noise else following)
+            state = following_inputs(model, prediction, following.repeat(copies) if model.noise else following)
     return total / a.shape[1]
 
 
-def _following(model: Surrogate, prediction: Tensor, a: Tensor) -> Tensor:
+def following_inputs(model: Surrogate, prediction: Tensor, a: Tensor) -> Tensor:
     """Inputs ``a`` of the next lead, with the predictions in the place of what is predicted."""
     names = [v.name for v in model.inputs]
     channels = list(a.unbind(1))

@@ -40,7 +40,7 @@ def check_parent(parent: Surrogate, data: Pairs, noise: Noise, increment: bool, 
         raise UsageError(
             "parent", f"a prediction of {words[parent.increment]}, as its own", f"one of {words[increment]}", "leave increment out"
         )
-    if parent.noise and parent.noise != noise:
+    if parent.noise and parent.noise.lengths != noise.lengths:
         had, given = len(parent.noise.lengths), len(noise.lengths)
         raise UsageError("parent", f"its own noise, noise={had}", f"noise={given}", f"give noise={had}, or a parent without noise")
 

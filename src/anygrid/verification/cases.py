@@ -19,7 +19,7 @@ from anygrid.metrics.errors import area_mean
 from anygrid.metrics.events import event_table
 from anygrid.metrics.probabilistic import crps, gaussian_crps
 from anygrid.metrics.quantiles import coverage, member_quantiles, pinball
-from anygrid.metrics.ranks import rank_histogram
+from anygrid.metrics.ranks import rank_histogram, rank_shares
 from anygrid.metrics.skill import activity, bias_by_lead, energy_by_wavenumber
 from anygrid.numerics.spherical_harmonics import exact_degree
 from anygrid.verification.climatology import Climatology
@@ -41,8 +41,8 @@ class Cases:
     """Area means of one channel ``(case, lead, ...)``, nan where a case has no truth; None where the data do not allow them.
 
     ``error, squared, absolute`` are of the forecast, or of the mean of the members; ``member_squared`` is the mean over members;
-    ``variance`` that over members; ``crps`` is fair with members, of a normal distribution with statistics alone, the absolute error of a
-    single forecast. ``tables`` has one entry an event of this channel.
+    ``variance`` that over members; ``crps`` is fair with members or where it was kept, of a normal distribution with other statistics
+    alone, the absolute error of a single forecast. ``tables`` has one entry an event of this channel.
     """
 
     error: Float[Tensor, "case lead"] | None = None
@@ -160,6 +160,11 @@ class _Reader:
         """Blocks of cases in any order."""
         return np.concatenate([read(slice(int(c), int(c) + 1)) for c in cases], axis=1)
 
+    def _kept(self, statistic: str, cases: NDArray[np.int64], leads: slice) -> Tensor:
+        """A statistic that was kept, ``(case, lead, 1, *space)``."""
+        array = self.channel.arrays[statistic]
+        return self.points(self._each(cases, lambda c: self.product.read(array, c, leads)[None])[0])
+
     def points(self, values: NDArray[np.float64]) -> Tensor:
         """Tensor with a channel before space, on the points that are compared."""
         t = torch.from_numpy(np.ascontiguousarray(values))
@@ -170,13 +175,12 @@ class _Reader:
         self, cases: NDArray[np.int64], leads: slice, events: Sequence[Event], generator: torch.Generator, spectra_at: Sequence[int]
     ) -> Cases:
         """All numbers of some cases and leads."""
-        arrays, p = self.channel.arrays, self.product
+        arrays = self.channel.arrays
         y = self.points(self.truth.at(self.channel.label, self.rows[cases, leads]))
         x = self.points(self._each(cases, lambda c: self._field(c, leads)))
         ok = torch.isfinite(y).flatten(2).all(2) & torch.isfinite(x).flatten(3).all(3).all(0)
         out = Cases(left_out=0.0 if self.mask is None else 1 - float(self.mask.double().mean()))
-        has_mean = "mean" in arrays
-        mean = self.points(self._each(cases, lambda c: p.read(arrays["mean"], c, leads)[None])[0]) if has_mean else x.mean(0)
+        mean = self._kept("mean", cases, leads) if "mean" in arrays else x.mean(0)
         self._single(out, mean, y, x)
         self._baselines(out, cases, leads, y)
         self._spread(out, cases, leads, x, y, mean, generator)
@@ -222,7 +226,7 @@ class _Reader:
         self, out: Cases, cases: NDArray[np.int64], leads: slice, x: Tensor, y: Tensor, mean: Tensor, generator: torch.Generator
     ) -> None:
         arrays, p, grid = self.channel.arrays, self.product, self.grid
-        std = self.points(self._each(cases, lambda c: p.read(arrays["std"], c, leads)[None])[0]) if "std" in arrays else None
+        std = self._kept("std", cases, leads) if "std" in arrays else None
         if std is not None:
             out.variance = area_mean(std**2, grid)
         elif len(x) > 1:
@@ -238,6 +242,12 @@ class _Reader:
             out.crps = area_mean(gaussian_crps(mean, std, y), grid)
         elif "" in arrays:
             out.crps = out.absolute
+        # What was kept is of all members, where some of them at most were kept themselves.
+        if "crps" in arrays:
+            out.crps = area_mean(self._kept("crps", cases, leads), grid)
+        if "rank" in arrays:
+            found, bins = self._kept("rank", cases, leads).nan_to_num().long(), _BINS if p.members > _RANKS else None
+            out.rank = rank_shares(found, p.members, grid, generator, bins=bins)
         if len(x) == 1 and "quantile" in arrays:
             said = tuple(float(v) for v in arrays["quantile"]["quantile"].values)
             q = self.points(self._each(cases, lambda c: p.read(arrays["quantile"], c, leads, "quantile")))

@@ -19,7 +19,7 @@ from anygrid.grid import Grid
 
 __all__ = ["STATISTICS", "Channel", "Product", "channels_of", "geometry", "understand"]
 
-STATISTICS = ("mean", "std", "quantile", "above", "min", "max", "quantile_error")
+STATISTICS = ("mean", "std", "quantile", "above", "min", "max", "quantile_error", "crps", "rank")
 _LEADS = ("lead_time", "prediction_timedelta", "lead", "step", "forecast_period", "leadtime")
 _MEMBERS = ("member", "members", "number", "realization", "realisation", "ensemble", "ens", "ensemble_member")
 _HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0, "day": 24.0, "week": 168.0}

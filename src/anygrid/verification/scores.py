@@ -45,7 +45,7 @@ class Sampling:
 
 
 def summarise(
-    name: str, units: str, c: Cases, leads: Sequence[float], members: int, kind: str, sampling: Sampling, picked: Sequence[int]
+    name: str, units: str, c: Cases, leads: Sequence[float], members: int, kind: str, score: str, sampling: Sampling, picked: Sequence[int]
 ) -> VariableResult:
     """All scores of one channel. Baselines are taken over the very cases of the forecast."""
     with torch.no_grad():
@@ -59,7 +59,7 @@ def summarise(
             name,
             units,
             starts,
-            {"members": "fair", "statistics": "normal", "single": "absolute error"}[kind],
+            score,
             tuple(curves),
             tuple(quantiles),
             tuple(covered),

@@ -97,7 +97,9 @@ def verify(
         )
         # What a truncated kept set says of spread is said of all members where their statistics were kept too.
         count = product.members if "std" in channel.arrays else _held(product) if kind == "members" else product.members
-        result = summarise(channel.label, plain_units(channel.units), ours, product.leads.tolist(), max(count, 1), kind, sampling, picked)
+        score = "fair" if "crps" in channel.arrays else {"members": "fair", "statistics": "normal", "single": "absolute error"}[kind]
+        leads, units = product.leads.tolist(), plain_units(channel.units)
+        result = summarise(channel.label, units, ours, leads, max(count, 1), kind, score, sampling, picked)
         if calibrate_until is not None:
             parts, kept = _split_at(product, order, calibrate_until), tuple(e for e in asked if "" in channel.arrays)
             inside = Sampling(default_block(len(parts[1])), draws, seed=seed)
@@ -261,10 +263,14 @@ def _cannot(
     """What could not be computed, and what would allow it."""
     out = []
     if kind == "statistics":
+        scored = [all(s in c.arrays for c in channels) for s in ("rank", "crps")]
+        missing = [word for word, kept in zip(("rank histograms", "the fair CRPS"), scored, strict=True) if not kept]
         out.append(
-            "rank histograms, the fair CRPS and spectra of members: only statistics were kept (forecast --keep-members 0:50 keeps members)"
+            f"{', '.join([*missing, 'spectra of members'])}: only statistics were kept (forecast --keep-members 0:50 keeps members"
+            + (")" if all(scored) else ", --keep crps,rank --truth keeps these scores)")
         )
-        out.append("the CRPS shown is that of a normal distribution with the mean and spread that were kept")
+        if not scored[1]:
+            out.append("the CRPS shown is that of a normal distribution with the mean and spread that were kept")
     for event in events:
         for c in choose(channels, [event.channel]):
             if "" not in c.arrays and kept_threshold(c, event) is None:

@@ -3,7 +3,8 @@
     D=benchmarks/accuracy/weather/skill.py
     OMP_NUM_THREADS=2 python $D train pretrained --steps 2400 --out data/weather  # 18 minutes of two cores, the others half an hour of one
     python $D train deterministic --steps 800 --unroll 8 --out data/weather
-    python $D train random --steps 1000 --unroll 4 --out data/weather
+    python $D train drawn --steps 1000 --unroll 4 --out data/weather
+    python $D train random --steps 1500 --unroll 1 --replay 300 --out data/weather
     python $D forecast deterministic --out data/weather
     python $D forecast random --members 30 --out data/weather
     python $D reference --members 8 --out data/weather                 # half an hour of a core
@@ -52,8 +53,12 @@ def starts(test: xr.Dataset, every: int = EVERY) -> np.ndarray:
     return test.time.values[0] + np.arange(0, days - DAYS, every) * np.timedelta64(1, "D")
 
 
-def train(kind: str, steps: int, unroll: int, folder: Path, data: Path) -> None:
-    """The first training, or one that goes on from its weights."""
+PARENTS = {"deterministic": "pretrained", "drawn": "pretrained", "random": "drawn"}
+
+
+def train(kind: str, steps: int, unroll: int, replay: int, folder: Path, data: Path) -> None:
+    """The first training, or one that goes on from the weights of another."""
+    parent = PARENTS.get(kind)
     ds = xr.open_zarr(data / "speedy_train.zarr")[[*STATE, *FORCING]]
     begin, last = time.process_time(), [0.0]
 
@@ -68,14 +73,15 @@ def train(kind: str, steps: int, unroll: int, folder: Path, data: Path) -> None:
         STATE,
         lead="24h",
         steps=steps,
-        noise=4 if kind == "random" else 0,
+        noise=4 if kind in ("drawn", "random") else 0,
+        replay=replay,
         validation=0.05,
-        operator=weather_operator if kind == "pretrained" else None,
-        parent=None if kind == "pretrained" else read_surrogate(folder / "pretrained.anygrid"),
+        operator=None if parent else weather_operator,
+        parent=read_surrogate(folder / f"{parent}.anygrid") if parent else None,
         optimizer="soap",
         gradient=0.1,
         unroll=unroll,
-        learning_rate=None if kind == "pretrained" else 2e-3,
+        learning_rate={"pretrained": None, "random": 1e-3}.get(kind, 2e-3),
         imposed=Imposed(waves=DEGREE),
         run=folder / f"{kind}.run",
         listener=tell,
@@ -278,9 +284,10 @@ def free(kind: str, years: int, folder: Path, data: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("stage", choices=("train", "forecast", "reference", "score", "growth", "free"))
-    parser.add_argument("kind", nargs="?", choices=("pretrained", "deterministic", "random"))
+    parser.add_argument("kind", nargs="?", choices=("pretrained", "deterministic", "drawn", "random"))
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--unroll", type=int, default=3, help="days rolled out in the steps of the last quarter")
+    parser.add_argument("--replay", type=int, default=0, help="mean number of days of the forecasts beside a training")
     parser.add_argument("--members", type=int, default=30)
     parser.add_argument("--amplitude", type=float, default=0.05)
     parser.add_argument("--every", type=int, default=30, help="days between starts of the reference")
@@ -291,7 +298,7 @@ if __name__ == "__main__":
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     if given.stage == "train":
-        train(given.kind, given.steps, given.unroll, given.out, given.data)
+        train(given.kind, given.steps, given.unroll, given.replay, given.out, given.data)
     elif given.stage == "forecast":
         make_forecast(given.kind, given.members, given.out, given.data)
     elif given.stage == "reference":

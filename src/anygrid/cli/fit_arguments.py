@@ -34,6 +34,7 @@ def arguments(request: FitRequest) -> dict[str, Any]:
         "gradient",
         "optimizer",
         "noise",
+        "replay",
         "parallel",
     )
     said = {key: getattr(request, key) for key in plain if getattr(request, key) is not None}

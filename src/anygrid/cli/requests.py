@@ -45,6 +45,7 @@ class FitRequest:
     gradient: float | None = None
     optimizer: str | None = None
     noise: int | None = None
+    replay: int | None = None
     parent: str | None = None
     waves: int | None = None
     search: bool = False

@@ -130,6 +130,14 @@ class Pairs:
         u = self._out.take(before + self.lead_steps)
         return a.reshape(len(rows), steps, *a.shape[1:]), u.reshape(len(rows), steps, *u.shape[1:])
 
+    def following(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of some of the ``len(self)`` rows of an evolution those one lead later in the same trajectory; -1 where there is none."""
+        starts = self._starts(1)
+        wanted = starts[index % len(starts)] + self.lead_steps
+        place = np.searchsorted(starts, wanted)
+        there = starts[np.minimum(place, len(starts) - 1)] == wanted
+        return np.where(there, index // len(starts) * len(starts) + place, -1)
+
     def order(self, generator: np.random.Generator, steps: int = 1) -> NDArray[np.int64]:
         """All ``count(steps)`` rows in a random order that suits where they are kept.
 

@@ -32,6 +32,7 @@ __all__ = [
     "arguments_of",
     "built",
     "check",
+    "check_replay",
     "check_same",
     "device_of",
     "increments_vary_less",
@@ -192,6 +193,23 @@ def check(settings: Settings, found: TrainingData) -> None:
         check_symmetries(settings.augment, pairs.grid)
         for _, stride in settings.resolutions:
             coarse_grid(pairs.grid, stride)
+
+
+def check_replay(leads: int, found: TrainingData, *, alone: bool) -> None:
+    """Refuse forecasts beside a training that cannot run there: ``alone`` says that there is no equation, search or other process.
+
+    Raises
+    ------
+    UsageError
+        For a negative number, a map that is no evolution of all its outputs, and what is not alone.
+    """
+    first = found.groups[0]
+    if leads < 0:
+        raise UsageError("replay", "a number of leads from 0 on", str(leads))
+    if leads and (not first.evolution or {v.name for v in first.outputs} - {v.name for v in first.inputs}):
+        raise UsageError("replay", "an evolution, whose outputs are all inputs", "another map", "leave replay out")
+    if leads and not alone:
+        raise UsageError("replay", "data alone, in one process, without physics and search", "one of them", "leave it or replay out")
 
 
 def loss_of(model: Surrogate, found: TrainingData, gradient: float) -> RelativeNorm:

@@ -84,6 +84,7 @@ class Checkpoint:
     best: dict[str, Tensor]
     optimizer: dict[int, dict[str, Tensor]]
     equations: dict[str, Tensor]
+    replay: dict[str, Tensor]
 
 
 class RunFolder:
@@ -117,6 +118,7 @@ class RunFolder:
         """Write a checkpoint; it replaces the last one only when complete."""
         tensors = {f"weights.{k}": v for k, v in checkpoint.weights.items()} | {f"best.{k}": v for k, v in checkpoint.best.items()}
         tensors |= {f"equations.{k}": v for k, v in checkpoint.equations.items()}
+        tensors |= {f"replay.{k}": v for k, v in checkpoint.replay.items()}
         for k, entries in checkpoint.optimizer.items():
             tensors |= {f"optimizer.{k}.{name}": value for name, value in entries.items()}
         write_tensors(self.checkpoint, tensors, _FORMAT, _VERSION, checkpoint.state.to_json())
@@ -133,7 +135,7 @@ class RunFolder:
             self.log.unlink(missing_ok=True)
             return None
         header, tensors = read_tensors(self.checkpoint, _FORMAT, _VERSION)
-        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}, "equations": {}}
+        groups: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}, "equations": {}, "replay": {}}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             groups[kind][rest] = value
@@ -143,7 +145,7 @@ class RunFolder:
             entries.setdefault(int(k), {})[key] = value
         state = State.from_json(header)
         self._truncate_log(state.step)
-        return Checkpoint(state, groups["weights"], groups["best"], entries, groups["equations"])
+        return Checkpoint(state, groups["weights"], groups["best"], entries, groups["equations"], groups["replay"])
 
     def write_log(self, row: Mapping[str, Any]) -> None:
         """Append one line to the log."""

@@ -22,6 +22,7 @@ from anygrid.training.arguments import (
     arguments_of,
     built,
     check,
+    check_replay,
     check_same,
     device_of,
     increments_vary_less,
@@ -47,6 +48,7 @@ from anygrid.training.probes import probes, usual_resolution
 from anygrid.training.progress import Listener, Progress
 from anygrid.training.ranks import join
 from anygrid.training.record import inferred, record
+from anygrid.training.replay import Replay
 from anygrid.training.search import Search
 from anygrid.training.settings import DEFAULTS, Optimizer, Precision, Settings
 from anygrid.training.symmetries import Symmetry
@@ -81,6 +83,7 @@ def fit(
     gradient: float | None = None,
     optimizer: Optimizer | None = None,
     noise: int = 0,
+    replay: int = 0,
     search: bool = False,
     confine: bool = False,
     resolutions: Sequence[tuple[float, int]] = (),
@@ -158,6 +161,11 @@ def fit(
         ``search``. On several processes and with ``micro_batch`` the noise is another.
         Correlation lengths: :meth:`~anygrid.surrogate.Noise.ladder`; the amplitude is chosen on the held-out samples at the end, see
         :mod:`anygrid.training.amplitude`.
+    replay
+        Train also on states that forecasts of the surrogate have reached by themselves, so many leads from the data in the mean, so that
+        long forecasts do not drift: see :mod:`anygrid.training.replay`. An evolution in one process, whose outputs are all inputs; the
+        forecasts start from the first data set. A step costs half as much again. Meant for random surrogates: one without noise learns
+        that what it cannot know is the mean.
     search
         Whether to spend up to 15 % of the length on short trainings that choose learning rate, weight of the gradient and (of a
         budget in seconds) width of the default operator, judged on the held-out samples; what you give yourself is kept. See
@@ -232,6 +240,7 @@ def fit(
         chosen = device_of(device, ranks)
         if noise and (use is not None or search or isinstance(division, Domain)):
             raise UsageError("noise", "data alone, without physics, search and parallel='domain'", "one of them", "leave it or noise out")
+        check_replay(replay, found, alone=use is None and not search and ranks.alone)
         random = Noise.ladder(noise, first.grid)
         if parent is None:
             module = built(operator, len(names[0]) + noise, len(names[1]), first.grid, seed)
@@ -277,6 +286,7 @@ def fit(
             optimizer=optimizer,
             noise=noise,
             parent=None if parent is None else identity(parent),
+            replay=replay,
         )
         check(settings, found)
 
@@ -331,7 +341,11 @@ def _trained(
     folder = RunFolder(run, arguments) if run is not None and ranks.first else None
     rows = min(_VALIDATION_ROWS, max((len(p) for p in found.held_out), default=0))
     placed = division.place(model, torch.device(settings.device))
-    trainer = Trainer(placed, loader, held_out, loss, settings, folder, run is not None, tell, equations, division, micro_batch)
+    beside = None
+    if settings.replay:
+        count = max(1, round(DEFAULTS.replay_part * settings.batch[0]))
+        beside = Replay(found.groups[0], settings.replay, count, placed, loss, settings.seed)
+    trainer = Trainer(placed, loader, held_out, loss, settings, folder, run is not None, tell, equations, division, micro_batch, beside)
     hunt = Search(trainer, free) if settings.search else None
     if hunt:
         trainer = hunt.run()

@@ -33,6 +33,7 @@ from anygrid.training.pacing import calibrate, choose_threads, revise
 from anygrid.training.parallel import Division
 from anygrid.training.physics import Equations
 from anygrid.training.progress import Listener, Progress
+from anygrid.training.replay import Replay
 from anygrid.training.schedule import Segment, learning_rate_factor
 from anygrid.training.settings import DEFAULTS, Settings
 from anygrid.training.step import Stepper
@@ -62,6 +63,7 @@ class Trainer:
     equations: Equations | None
     division: Division
     micro_batch: MicroBatch
+    replay: Replay | None = None
 
     def run(self, state: State) -> State:
         """Train to the end of the plan, from the folder's checkpoint if there is one.
@@ -177,6 +179,8 @@ class Trainer:
             stepper.restore(stored.optimizer)
         if self.equations:
             self.equations.restore(stored.equations)
+        if self.replay:
+            self.replay.restore(stored.replay)
         state, now = stored.state, ranks.count
         self.listener(replace(self._progress(state), message=f"resumed at step {state.step} of {state.plan.steps}"))
         if state.ranks != now and state.step < state.plan.steps:
@@ -193,7 +197,8 @@ class Trainer:
         whole = self.division.whole
         optimizer = {k: whole(entries) for k, entries in stepper.optimizer.state_dict()["state"].items()}
         remembered = self.equations.tensors() if self.equations else {}
-        checkpoint = Checkpoint(state, whole(weights), whole(best), optimizer, remembered)
+        replayed = self.replay.tensors() if self.replay else {}
+        checkpoint = Checkpoint(state, whole(weights), whole(best), optimizer, remembered, replayed)
         if self.folder:
             self.folder.save(checkpoint)
 
@@ -222,12 +227,12 @@ class Trainer:
     def rehearsal(self, state: State) -> tuple[Trainer, Callable[[Batch, Segment], float]]:
         """A trainer of a copy of the model, and steps with it: for measuring, so that it changes nothing."""
         model, equations = self.division.spare(self.model, torch.device(self.settings.device)), copy.deepcopy(self.equations)
-        trainer = replace(self, model=model, folder=None, keeps=False, equations=equations)
+        trainer = replace(self, model=model, folder=None, keeps=False, equations=equations, replay=copy.copy(self.replay))
         stepper = trainer._stepper(copy.deepcopy(state), lambda text: None)
         return trainer, lambda batch, segment: stepper.step(batch, segment, 0.0, 0)
 
     def _stepper(self, state: State, tell: Callable[[str], None]) -> Stepper:
-        return Stepper(self.model, self.loss, self.equations, self.settings, self.division, state, tell, self.micro_batch)
+        return Stepper(self.model, self.loss, self.equations, self.settings, self.division, state, tell, self.micro_batch, self.replay)
 
     def _note(self, state: State, text: str) -> None:
         """Tell what was decided on the way, and keep it for the record."""

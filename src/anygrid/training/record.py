@@ -41,6 +41,8 @@ def inferred(
     said.append(f"operator {settings.operator} with {sum(p.numel() for p in module.parameters()):,} parameters")
     if settings.noise:
         said.append(f"random: {settings.noise} channels of noise, almost fair CRPS of {DEFAULTS.members} draws a sample")
+    if settings.replay:
+        said.append(f"replay: beside the data forecasts of its own, begun anew after {settings.replay} leads in the mean")
     if settings.optimizer == "soap":
         said.append(f"optimiser SOAP, weight of the gradient in the loss {settings.gradient:g}")
     batch = ", ".join(str(n) for n in dict.fromkeys(settings.batch))

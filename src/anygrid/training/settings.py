@@ -43,6 +43,9 @@ class Defaults:
     alpha: float = 0.99
     unroll: int = 3
     unroll_fraction: float = 0.25
+    # A replay buffer: the weight of its loss beside that of the data (0.5 cost skill at short leads), and its part of a batch.
+    replay_weight: float = 0.25
+    replay_part: float = 0.5
     stored_leads: int = 4  # a longer roll-out computes its applications twice rather than keep them
 
 
@@ -85,6 +88,7 @@ class Settings:
     imposed: Mapping[str, Any] | None
     noise: int
     parent: str | None = None
+    replay: int = 0
 
     def to_table(self) -> dict[str, Any]:
         """Table for ``run.toml``; TOML has no null, so what is not set is left out."""
@@ -102,6 +106,8 @@ class Settings:
             del table["optimizer"]
         if not self.noise:
             del table["noise"]
+        if not self.replay:
+            del table["replay"]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in table.items()}
 
     @staticmethod

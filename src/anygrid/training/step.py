@@ -19,6 +19,7 @@ from anygrid.training.mixed import said, stays
 from anygrid.training.objective import Objective
 from anygrid.training.parallel import Division, Domain, Shards
 from anygrid.training.physics import Equations
+from anygrid.training.replay import Replay
 from anygrid.training.schedule import Segment
 from anygrid.training.settings import DEFAULTS, Settings
 from anygrid.training.soap import SOAP
@@ -51,6 +52,7 @@ class Stepper:
         state: State,
         tell: Callable[[str], None],
         micro_batch: MicroBatch,
+        replay: Replay | None = None,
     ) -> None:
         weighting = None if equations is None else equations.weighting
         if isinstance(weighting, GradientNorm) and (isinstance(division, Shards) or micro_batch is not None):
@@ -61,7 +63,7 @@ class Stepper:
                 "parallel='sharded'", "an optimiser that works on parts of a weight", "soap", "leave out optimizer or parallel"
             )
         self.model, self.equations, self.settings, self.division = model, equations, settings, division
-        self.state, self.tell, self.micro_batch = state, tell, micro_batch
+        self.state, self.tell, self.micro_batch, self.replay = state, tell, micro_batch, replay
         self.objective = division.wrap(Objective(model, loss, equations, labels=settings.labels))
         self.optimizer = make_optimizer(model.operator, settings)
 
@@ -92,6 +94,8 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        if self.replay and segment.stride == 1:
+            self.replay.advance(number)
         return value
 
     def _fitting(self, batch: Batch, segment: Segment, number: int, mixed: bool, before: dict[str, Tensor]) -> tuple[float, float]:
@@ -156,6 +160,10 @@ class Stepper:
             loss = self._weighed(data, errors, batch.part * (len(a) / rows if k * size < rows else 0.0), number)
             # The sum of gradients over ranks is a mean: times their number it is that of the whole batch.
             (loss * ranks.count).backward()
+            total += loss.detach()
+        if self.replay and segment.stride == 1:
+            loss = DEFAULTS.replay_weight * self.replay.error(self.model, mixed)
+            loss.backward()
             total += loss.detach()
         if device.type == "cuda":
             ranks.agree(0.0)  # a process that is gone is noticed here, while NCCL would wait for it

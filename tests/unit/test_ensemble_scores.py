@@ -83,6 +83,15 @@ def test_verify_reads_what_was_kept_and_finds_what_members_give(tmp_path):
     assert "CRPS" not in said
 
 
+def test_scores_and_spread_alone_are_no_fields():
+    alone = verify(run(6, 3, keep=Keep(mean=False, std=False, crps=True, rank=True)), TRUTH, draws=5).variables[0]
+    whole = verify(run(6, 3, keep=Keep(members=range(6))), TRUTH, draws=5).variables[0]
+    np.testing.assert_allclose(alone.curve("crps").value, whole.curve("crps").value, rtol=1e-5)
+    assert [c.name for c in alone.curves] == ["crps", "persistence crps"]
+    spread = verify(run(6, 3, keep=Keep(mean=False, std=True)), TRUTH, draws=5).variables[0]
+    assert [c.name for c in spread.curves] == ["spread"]
+
+
 def test_what_is_refused():
     for members, ds in ((5, None), (1, TRUTH)):
         with pytest.raises(UsageError, match="2 members or more, and the truth, for crps and rank"):

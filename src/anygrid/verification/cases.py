@@ -121,11 +121,17 @@ class _Reader:
         case, lead = (int(i) for i in known[0])
         first = truth.at(channel.label, self.rows[case : case + 1, lead : lead + 1])[0, 0]
         shown = self._field(slice(case, case + 1), slice(lead, lead + 1))[0, 0, 0]
-        check_magnitudes(channel.label, shown.ravel(), first.ravel())
+        if self.centred:
+            check_magnitudes(channel.label, shown.ravel(), first.ravel())
         inside = np.isfinite(first) & np.isfinite(shown)
         if not inside.all() and inside.any():
             self.mask = torch.from_numpy(inside)
             self.grid = _scattered(product.grid, inside)
+
+    @property
+    def centred(self) -> bool:
+        """Whether something of the forecast is a value of the field itself, not a spread or a score."""
+        return bool({"", "mean", "quantile"} & set(self.channel.arrays))
 
     @property
     def member_arrays(self) -> bool:
@@ -153,7 +159,9 @@ class _Reader:
                 middle = int(np.abs(quantile["quantile"].values - 0.5).argmin())
                 array = quantile.isel(quantile=middle)
             else:
-                array = self.channel.field.isel({self.channel.field.dims[0]: 0})
+                array = self.channel.field
+                if "above" in arrays and array is arrays["above"]:
+                    array = array.isel({array.dims[0]: 0})
         return p.read(array, cases, leads)[None]
 
     def _each(self, cases: NDArray[np.int64], read: Any) -> NDArray[np.float64]:
@@ -238,7 +246,7 @@ class _Reader:
             bounds = {c: member_quantiles(x, ((1 - c) / 2, (1 + c) / 2)) for c in INTERVALS}
             out.covered = torch.stack([coverage(low, high, y, grid) for low, high in bounds.values()], -1)
             out.intervals = INTERVALS
-        elif std is not None:
+        elif std is not None and self.centred:
             out.crps = area_mean(gaussian_crps(mean, std, y), grid)
         elif "" in arrays:
             out.crps = out.absolute

@@ -269,7 +269,7 @@ def _cannot(
             f"{', '.join([*missing, 'spectra of members'])}: only statistics were kept (forecast --keep-members 0:50 keeps members"
             + (")" if all(scored) else ", --keep crps,rank --truth keeps these scores)")
         )
-        if not scored[1]:
+        if not scored[1] and any(v.curve("crps") for v in results):
             out.append("the CRPS shown is that of a normal distribution with the mean and spread that were kept")
     for event in events:
         for c in choose(channels, [event.channel]):

@@ -131,7 +131,7 @@ def score(folder: Path, data: Path) -> None:
     test, past = (xr.open_zarr(data / f"speedy_{name}.zarr")[list(JUDGED)].isel(time=slice(0, None, 4)) for name in ("test", "train"))
     table: dict[str, Any] = {}
     costs: dict[str, Any] = {}
-    for kind in ("pretrained", "deterministic", "random"):
+    for kind in ("pretrained", "deterministic", "drawn", "random"):
         model = read_surrogate(folder / f"{kind}.anygrid")
         keys = ("steps", "samples", "validation_error", "processor_seconds")
         costs[kind] = {k: model.record.get(k) for k in keys} | {"operator": model.operator.arguments}

@@ -1,6 +1,7 @@
 """A training goes on from a surrogate: the same map at first, its scaling kept, noise added, and another map refused."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from anygrid.errors import UsageError
 from anygrid.grid import Bounded, Box, Grid, Periodic, Sphere
 from anygrid.operators import FNO, SphericalFNO, SphericalUNet, UNet, default_operator
 from anygrid.operators.widen import widened
-from anygrid.surrogate import Imposed, Noise, Surrogate
-from anygrid.training import fit
+from anygrid.surrogate import Imposed, Noise, Surrogate, read_surrogate
+from anygrid.training import Progress, fit
+from anygrid.training.parent import identity
 
 SQUARE = Box.uniform({"x": Periodic(), "y": Bounded()}, (16, 16))
 GLOBE = Sphere.gauss(16, 32)
@@ -58,6 +60,28 @@ def test_it_goes_on_where_the_parent_was(parent: Surrogate) -> None:
     fresh = fit(heat(seed=1), "u", "u", lead=1, steps=30, operator=small_fno, batch=8)
     child = _train(parent, steps=30, learning_rate=1e-3)
     assert child.record["validation_error"] < 0.8 * min(parent.record["validation_error"], fresh.record["validation_error"])
+
+
+def test_a_run_resumes_from_a_parent_that_is_read_again(parent: Surrogate, tmp_path: Path) -> None:
+    parent.save(tmp_path / "p.anygrid")
+    for _ in range(4):  # the bytes of two files of the same surrogate may differ
+        assert identity(read_surrogate(tmp_path / "p.anygrid")) == identity(parent)
+        read_surrogate(tmp_path / "p.anygrid").save(tmp_path / "p.anygrid")
+
+    def crash(progress: Progress) -> None:
+        if progress.step == 5:
+            raise MemoryError
+
+    more = {"steps": 8, "run": tmp_path / "run", "checkpoint_seconds": 0.0}
+    with pytest.raises(MemoryError):
+        _train(parent, listener=crash, **more)
+    told: list[str] = []
+    _train(read_surrogate(tmp_path / "p.anygrid"), listener=lambda p: told.append(p.message), **more)
+    assert any(text.startswith("resumed at step") for text in told)
+    other = copy.deepcopy(parent)
+    next(other.operator.parameters()).data[0] += 1e-3
+    with pytest.raises(UsageError, match=r"fit\.parent"):
+        _train(other, **more)
 
 
 def test_what_the_parent_imposes_stays_unless_said_otherwise(parent: Surrogate) -> None:

@@ -78,7 +78,7 @@ def write_surrogate(surrogate: Surrogate, path: str | Path) -> None:
         "imposed": surrogate.imposed.to_json(),
         "problem": _stored(surrogate.problem),
         "noise": list(surrogate.noise.lengths),
-        "noise_amplitude": surrogate.noise.amplitude,
+        **({"noise_amplitude": surrogate.noise.amplitude} if surrogate.noise else {}),
         "provenance": _plain(surrogate.provenance),
         "record": _plain(surrogate.record),
     }

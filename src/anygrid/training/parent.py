@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
+import torch
 from torch import nn
 
 from anygrid.errors import UsageError
 from anygrid.io.pairs import Pairs
 from anygrid.operators.widen import widened
 from anygrid.surrogate import Noise, Surrogate
-from anygrid.surrogate.file import surrogate_bytes
 
 __all__ = ["check_parent", "identity", "operator_of"]
 
@@ -51,5 +52,13 @@ def operator_of(parent: Surrogate, noise: int, seed: int) -> nn.Module:
 
 
 def identity(parent: Surrogate) -> str:
-    """What tells this parent from others, for the arguments of a run."""
-    return hashlib.sha256(surrogate_bytes(parent)).hexdigest()[:16]
+    """What tells this parent from others, for the arguments of a run: a hash of its operator, scaling and weights.
+
+    Not of its file, whose bytes need not be the same twice.
+    """
+    operator = parent.operator
+    arguments = [type(operator).__name__, operator.arguments, parent.statistics.to_json()]
+    found = hashlib.sha256(json.dumps(arguments, default=str).encode())
+    for name, value in sorted(operator.state_dict().items()):
+        found.update(name.encode() + value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]

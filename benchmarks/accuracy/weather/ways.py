@@ -6,7 +6,7 @@
     python $D forecast --out data/weather
     python $D score --out data/weather       # writes ways.json
 
-After `skill.py train` and `skill.py forecast`. The same starts, the same scores.
+After `skill.py train` and `skill.py forecast`. The same starts (of bred ones, every third) and the same scores, of two fields.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
-from skill import DAYS, HERE, JUDGED, scores, starts
+from skill import DAYS, EVERY, HERE, JUDGED, scores, starts
 
 from anygrid.forecast import Keep, Perturbation, breed, ensemble
 from anygrid.surrogate import Imposed, Surrogate, read_surrogate
 from anygrid.training import fit
-from anygrid.weather_pipeline import DEGREE, FORCING, STATE, joined, weather_operator
+from anygrid.weather_pipeline import DEGREE, FORCING, STATE, weather_operator
 
 SEVERAL, STEPS, MEMBERS = 4, 600, 30
 BREEDING = 10  # days
+SCORED = ("z500", "t2m")
 TRIED = (0.05, 0.1, 0.15, 0.2, 0.3)  # standard deviations of a variable
 NAMES = [*STATE, *FORCING]
 
@@ -123,7 +124,7 @@ def forecast(folder: Path, data: Path) -> None:
         )
     if not (folder / "bred.nc").exists():
         parts = []
-        for day in at[at >= test.time.values[0] + np.timedelta64(BREEDING, "D")]:
+        for day in starts(test, 3 * EVERY)[1:]:
             history = test.sel(time=slice(day - np.timedelta64(BREEDING, "D"), day)).isel(time=slice(None, None, 4)).load()
             given = {"inputs": model.inputs, "outputs": model.outputs, "domain": model.grid}
             bred = breed(model, history, MEMBERS, deviation=model.statistics.outputs.std, amplitude=size, **given)
@@ -133,22 +134,23 @@ def forecast(folder: Path, data: Path) -> None:
                     list(JUDGED)
                 ]
             )
-        joined(parts).to_netcdf(folder / "bred.nc")
+        xr.concat(parts, "init_time").to_netcdf(folder / "bred.nc")
 
 
 def score(folder: Path, data: Path) -> None:
     """All of them beside the random surrogate."""
-    test, past = (xr.open_zarr(data / f"speedy_{name}.zarr")[list(JUDGED)].isel(time=slice(0, None, 4)) for name in ("test", "train"))
+    test, past = (xr.open_zarr(data / f"speedy_{name}.zarr")[list(SCORED)].isel(time=slice(0, None, 4)) for name in ("test", "train"))
     found = {
-        "random": xr.open_zarr(folder / "random.zarr")[list(JUDGED)],
-        "perturbed starts": xr.open_zarr(folder / "perturbed.zarr")[list(JUDGED)],
-        "bred starts": xr.open_dataset(folder / "bred.nc"),
-        "several trainings": xr.open_dataset(folder / "several.nc"),
+        "random": xr.open_zarr(folder / "random.zarr")[list(SCORED)],
+        "perturbed starts": xr.open_zarr(folder / "perturbed.zarr")[list(SCORED)],
+        "bred starts": xr.open_dataset(folder / "bred.nc")[list(SCORED)],
+        "several trainings": xr.open_dataset(folder / "several.nc")[list(SCORED)],
     }
     result = {
         "command": "see benchmarks/accuracy/weather/ways.py",
         "members": {name: ds.sizes["member"] for name, ds in found.items()},
         "amplitude of starts": json.loads((folder / "amplitude.json").read_text()),
+        "starts": {name: ds.sizes["init_time"] for name, ds in found.items()},
         "scores": {name: scores(ds, test, past) for name, ds in found.items()},
     }
     (HERE / "ways.json").write_text(json.dumps(result, indent=1))

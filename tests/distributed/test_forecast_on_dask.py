@@ -137,7 +137,7 @@ def test_bad_words_are_answered(tmp_path, capsys, monkeypatch):
         ([*many, "--keep-members", "5:2"], "a range of members"),
         ([*many, "--keep-members", "0:9"], "members from 0 to 2"),
         ([*many, "--length", "0"], "a length above 0"),
-        ([*many, "--truth", "init.nc"], "one forecast, without members"),
+        ([*many, "--truth", "init.nc"], "scores of members among --keep"),
         ([*many, "--check", "0.9"], "--check"),
         ([*base, "--members", "3"], "members that differ"),
         ([*base, "--perturb", "0.1"], "a number of members"),

@@ -86,7 +86,7 @@ CSS = """
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--page);color:var(--ink);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-main{max-width:62rem;margin:0 auto;padding:2.2rem 1.2rem 4rem}
+main{max-width:64rem;margin:0 auto;padding:2.2rem 1.2rem 4rem}
 h1{font-size:1.85rem;line-height:1.2;margin:0 0 .3rem;letter-spacing:-.01em;text-wrap:balance}
 h2{font-size:1.22rem;margin:2.8rem 0 .6rem;padding-top:.9rem;border-top:1px solid var(--line)}
 h3{font-size:1rem;margin:1.6rem 0 .4rem}
@@ -102,7 +102,7 @@ ul.verdict li{margin:.35rem 0}
 .scroll{overflow-x:auto;margin:.8rem 0 1.2rem}
 table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums;min-width:100%}
 .caption{color:var(--soft);font-size:.88rem;line-height:1.45;margin:1.1rem 0 .2rem}
-th,td{padding:.36rem .75rem .36rem 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
+th,td{padding:.36rem .6rem .36rem 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
 th:first-child,td:first-child,th.text,td.text{text-align:left}
 td.wrap{white-space:normal;min-width:16rem}
 thead th{font-weight:600;color:var(--soft);border-bottom:1.5px solid var(--soft);vertical-align:bottom}

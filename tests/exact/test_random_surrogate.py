@@ -193,16 +193,26 @@ def test_amplitude_makes_up_for_a_spread_that_is_too_small(surrogate: Surrogate)
     held_out = Pairs(_autoregressive(64), ("u",), ("u",), lead=1)
     twin = copy.deepcopy(surrogate)
     weight = twin.operator.matrix.weight
-    assert fitted_amplitude(twin, [held_out], 0)[0] == pytest.approx(1, abs=0.2)
+    assert fitted_amplitude(twin, [held_out], 0, 10_000)[0] == pytest.approx(1, abs=0.2)
     with torch.no_grad():
         weight[0, 0], weight[0, 1] = 0.8, 0.3
-        learned = fitted_amplitude(twin, [held_out], 0)
+        learned = fitted_amplitude(twin, [held_out], 0, 10_000)
         assert learned[0] == pytest.approx(2, rel=0.2)
         assert learned[1].startswith(f"noise times {learned[0]:.3g}: spread over error of held-out forecasts")
         weight[0, 1] = 0.01  # beyond four times the noise is not what is wrong
-        assert fitted_amplitude(twin, [held_out], 0)[0] == pytest.approx(4)
+        assert fitted_amplitude(twin, [held_out], 0, 10_000)[0] == pytest.approx(4)
         weight[0, 1] = 0.0
-        assert fitted_amplitude(twin, [held_out], 0)[0] == 1.0
+        assert fitted_amplitude(twin, [held_out], 0, 10_000)[0] == 1.0
+
+
+def test_it_costs_a_short_training_little(surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    forward = surrogate.operator.forward
+    monkeypatch.setattr(surrogate.operator, "forward", lambda a, grid, query=None: passes.append(len(a)) or forward(a, grid, query))
+    for samples in (10, 200, 10_000):
+        passes.clear()
+        fitted_amplitude(surrogate, [Pairs(_autoregressive(64), ("u",), ("u",), lead=1)], 0, samples)
+        assert sum(passes) <= max(8, 0.15 * samples) * 6
 
 
 def test_amplitude_is_in_the_draws_and_in_the_file(surrogate: Surrogate, tmp_path: Path) -> None:

@@ -31,21 +31,24 @@ _CASES = 8  # starts of a data set, evenly spaced
 _LEADS = 10  # at most, as far as the held-out trajectories reach
 _NEAR = 0.01  # of the mean logarithm
 _TRIES = 5
+_PART = 0.15  # of the samples trained on: states that one try advances, so that four tries are a tenth of the training's own passes
 _LARGEST = 4.0  # and its inverse: beyond, the noise is not what is wrong
 
 
-def fitted_amplitude(model: Surrogate, held_out: Sequence[Pairs], seed: int) -> tuple[float, str]:
+def fitted_amplitude(model: Surrogate, held_out: Sequence[Pairs], seed: int, samples: int) -> tuple[float, str]:
     """Amplitude of the noise for which the mean logarithm above vanishes, to 0.01, by secants; and what was found, in words.
 
-    Ten leads at most of eight members from eight starts of every data set. It stays 1 where there is no spread to enlarge, and where
-    forecasts do not stay finite. The noise is a function of ``seed``.
+    Ten leads at most of eight members from eight starts at most of every data set; fewer after a training of few ``samples``, whose own
+    time it shall not exceed. It stays 1 where there is no spread to enlarge, and where forecasts do not stay finite. The noise is a
+    function of ``seed``.
     """
+    forecasts = max(1, round(_PART * samples / _MEMBERS / len(held_out)))  # leads of all members
     device = next(model.parameters()).device
     cases: list[tuple[Tensor, Tensor, Grid]] = []
     for pairs in held_out:
-        leads = next(n for n in range(_LEADS if pairs.evolution else 1, 0, -1) if pairs.count(n))
+        leads = next(n for n in range(min(_LEADS, forecasts) if pairs.evolution else 1, 0, -1) if pairs.count(n))
         count = pairs.count(leads)
-        for row in np.unique(np.linspace(0, count - 1, min(count, _CASES)).astype(np.int64)):
+        for row in np.unique(np.linspace(0, count - 1, min(count, _CASES, forecasts // leads)).astype(np.int64)):
             a, u = pairs.batch(np.array([row]), leads)
             cases.append((torch.as_tensor(a).to(device), torch.as_tensor(u).to(device), pairs.grid))
     first = value = _mean_logarithm(model, cases, 1.0, seed)

@@ -352,7 +352,7 @@ def _trained(
         settings, model, said = trainer.settings, trainer.model, said + hunt.said
     state = trainer.run(State(plan_of(settings, loader), torch.get_num_threads(), validation_rows=rows, ranks=ranks.count))
     if model.noise and found.held_out:
-        amplitude, text = ranks.broadcast(fitted_amplitude(model.eval(), found.held_out, settings.seed))
+        amplitude, text = ranks.broadcast(fitted_amplitude(model.eval(), found.held_out, settings.seed, state.samples))
         model.noise = replace(model.noise, amplitude=amplitude)
         said = [*said, text]
         tell(Progress(state.step, state.plan.steps, state.seconds, message=text))

@@ -71,7 +71,7 @@ def test_distances_in_a_histogram_with_outer_bins():
 def test_verify_reads_what_was_kept_and_finds_what_members_give(tmp_path):
     members, starts = 40, 6
     keep = {"keep": Keep(crps=True, rank=True), "out": tmp_path / "few.zarr", "starts": starts}
-    few, all_ = run(members, **keep), run(members, starts, keep=Keep(members=range(members)))
+    few, all_ = run(members, **keep), run(members, starts, keep=Keep(members=range(members)), truth_=None)
     one, two = (verify(ds, truth()).variables[0] for ds in (few, all_))
     assert one.crps_kind == two.crps_kind == "fair"
     for name in ("rmse", "crps", "spread-skill ratio"):
@@ -85,10 +85,10 @@ def test_verify_reads_what_was_kept_and_finds_what_members_give(tmp_path):
 
 def test_scores_and_spread_alone_are_no_fields():
     alone = verify(run(6, 3, keep=Keep(mean=False, std=False, crps=True, rank=True)), TRUTH, draws=5).variables[0]
-    whole = verify(run(6, 3, keep=Keep(members=range(6))), TRUTH, draws=5).variables[0]
+    whole = verify(run(6, 3, keep=Keep(members=range(6)), truth_=None), TRUTH, draws=5).variables[0]
     np.testing.assert_allclose(alone.curve("crps").value, whole.curve("crps").value, rtol=1e-5)
     assert [c.name for c in alone.curves] == ["crps", "persistence crps"]
-    spread = verify(run(6, 3, keep=Keep(mean=False, std=True)), TRUTH, draws=5).variables[0]
+    spread = verify(run(6, 3, keep=Keep(mean=False, std=True), truth_=None), TRUTH, draws=5).variables[0]
     assert [c.name for c in spread.curves] == ["spread"]
 
 
@@ -96,6 +96,8 @@ def test_what_is_refused():
     for members, ds in ((5, None), (1, TRUTH)):
         with pytest.raises(UsageError, match="2 members or more, and the truth, for crps and rank"):
             run(members, keep=Keep(std=False, crps=True), truth_=ds)
+    with pytest.raises(UsageError, match="scores among what is kept, got none"):
+        run(5, keep=Keep())
     with pytest.raises(DataError, match=r"truth: expected values at 3.0, got none there.\nhint: they run from 0.0 to 2.0; give the truth"):
         run(5, keep=Keep(rank=True), truth_=truth(3))
     with pytest.raises(DataError, match="truth: expected one of the variables u, got v"):

@@ -155,7 +155,7 @@ if __name__ == "__main__":
     result = {
         "command": "python benchmarks/speed/weather/members.py "
         + " ".join(str(m) for m in (given.surrogate, given.test))
-        + "".join(f" --before {m}" for m in given.before)
+        + "".join([" --before", *(f" {m}" for m in given.before)] if given.before else [])
         + f" --members {' '.join(map(str, given.members))}",
         "member_day": day,
         "break_even_member_days": round((invested["training"] + invested["data"]) / saved),

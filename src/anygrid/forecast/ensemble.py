@@ -139,8 +139,10 @@ def ensemble(
     if keep.scores and (truth is None or count < 2):
         got = "none" if truth is None else "one member"
         raise UsageError("ensemble keep", "2 members or more, and the truth, for crps and rank", got, "give truth=, or leave them out")
+    if truth is not None and not keep.scores:
+        raise UsageError("ensemble truth", "scores among what is kept", "none", "add crps=True or rank=True to Keep, or leave truth out")
     forced = find_forcings(forcings, begin, inputs, held, step, steps)
-    known = None if truth is None or not keep.scores else find_truth(truth, begin, outputs, step, steps)
+    known = None if truth is None else find_truth(truth, begin, outputs, step, steps)
     channels = [[v.name for v in inputs].index(v.name) for v in outputs]
     frame = begin.frame(torch.zeros(a.shape[1], len(outputs), *begin.found.shape), outputs)
     frame.attrs = forecast_attributes(begin, forced, step, tuple(inputs), steps)

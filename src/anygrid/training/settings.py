@@ -43,7 +43,7 @@ class Defaults:
     alpha: float = 0.99
     unroll: int = 3
     unroll_fraction: float = 0.25
-    # A replay buffer: the weight of its loss beside that of the data (0.5 cost skill at short leads), and its part of a batch.
+    # A replay buffer: the weight of its loss beside that of the data (1 cost weather 6 % at day 1, 0.2 nothing), and its part of a batch.
     replay_weight: float = 0.25
     replay_part: float = 0.5
     stored_leads: int = 4  # a longer roll-out computes its applications twice rather than keep them

@@ -44,13 +44,13 @@ __all__ = ["DEGREE", "FORCING", "STATE", "WeatherRecipe", "WeatherWatcher", "joi
 
 STATE = (
     *("z500", "z850", "z250", "t850", "t500", "t250", "u850", "v850", "u500", "v500", "u250", "v250"),
-    *("q700", "q850", "t2m", "msl", "sp"),
+    *("q700", "q850", "t2m", "msl"),
 )
-"""What is predicted."""
+"""What is predicted. Pressure at the ground would say what ``msl`` says, with mountains in it that hide the weather."""
 FORCING = ("toa_radiation", "sst", "orography", "land_sea_mask")
 """What is known: sunlight, the sea's temperature of the date, mountains, and where there is land."""
-DEGREE = 33
-"""Highest degree of what a step adds: the model has 30, its fields on levels of pressure a little more, noise of a grid all the rest."""
+DEGREE = 30
+"""Highest degree of what a step adds: that of the model."""
 _JUDGED = ("z500", "t850", "t2m", "u850", "msl")
 _STATION = (52.5, 13.4)  # Berlin
 _DAY = np.timedelta64(1, "D")

@@ -214,3 +214,14 @@ def test_scattered_points(opened):
     p = opened(ds, ("q",), ("q",))
     assert (p.grid.names, p.grid.dims, len(p)) == (("lat", "lon"), ("station",), 6)
     np.testing.assert_array_equal(p.batch(np.array([4, 1]))[0][:, 0, 0], values[[4, 1]])
+
+
+def test_outputs_that_are_inputs_are_kept_once():
+    ds = numbered(3, 5)
+    pairs = Pairs(ds, ("k", "v", "u"), ("u", "v"), lead=1)
+    assert pairs.notes[-1].startswith(f"{4 * 15 * 3 * 8 / 2**20:.3g} MiB")
+    assert pairs._in.values.data_ptr() == pairs._out.values.data_ptr()
+    a, u = pairs.batch(np.arange(len(pairs)))
+    torch.testing.assert_close(u[:, 0, [1, 0]], a[:, 0, 1:] + 1)
+    apart = Pairs(ds, ("k", "u"), ("v",))
+    torch.testing.assert_close(apart.batch(np.arange(len(apart)))[1][:, 0, 0], apart.batch(np.arange(len(apart)))[0][:, 0, 1] + 0.5)

@@ -2,7 +2,7 @@
 
     D=benchmarks/accuracy/weather/ways.py
     python $D train --out data/weather       # four trainings without noise, 600 steps each: as many as the one of skill.py in all
-    python $D amplitude --out data/weather   # of perturbed starts, chosen on the last twentieth of the training years
+    python $D amplitude --out data/weather   # of perturbed starts, chosen on the last twentieth of the first training run
     python $D forecast --out data/weather
     python $D score --out data/weather       # writes ways.json
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
-from skill import DAYS, EVERY, HERE, JUDGED, scores, starts
+from skill import DAYS, EVERY, HERE, JUDGED, scores, starts, training_runs, training_years
 
 from anygrid.forecast import Keep, Perturbation, breed, ensemble
 from anygrid.surrogate import Imposed, Surrogate, read_surrogate
@@ -35,11 +35,11 @@ NAMES = [*STATE, *FORCING]
 
 def train(folder: Path, data: Path) -> None:
     """Trainings that differ by their seed, of the weights and of the order of samples."""
-    ds = xr.open_zarr(data / "speedy_train.zarr")[NAMES]
+    runs = [ds[NAMES] for ds in training_runs(data)]
     for seed in range(SEVERAL):
         if not (folder / f"several_{seed}.anygrid").exists():
             model = fit(
-                ds,
+                runs,
                 NAMES,
                 STATE,
                 lead="24h",
@@ -79,8 +79,8 @@ def perturbed(
 
 
 def amplitude(folder: Path, data: Path) -> float:
-    """Of :data:`TRIED` the one whose mean logarithm of spread over error is least in size on the held-out part of the training years."""
-    model, ds = read_surrogate(folder / "deterministic.anygrid"), xr.open_zarr(data / "speedy_train.zarr")[NAMES]
+    """Of :data:`TRIED` the one whose mean logarithm of spread over error is least in size on the held-out part of the first run."""
+    model, ds = read_surrogate(folder / "deterministic.anygrid"), training_runs(data)[0][NAMES]
     late = ds.isel(time=slice(-round(0.05 * len(ds.time)), None)).load()
     begin = late.isel(time=slice(0, len(late.time) - 4 * DAYS, 4 * DAYS))
     weights = model.grid.mean_weights().numpy()
@@ -139,7 +139,7 @@ def forecast(folder: Path, data: Path) -> None:
 
 def score(folder: Path, data: Path) -> None:
     """All of them beside the random surrogate."""
-    test, past = (xr.open_zarr(data / f"speedy_{name}.zarr")[list(SCORED)].isel(time=slice(0, None, 4)) for name in ("test", "train"))
+    test, past = xr.open_zarr(data / "speedy_test.zarr")[list(SCORED)].isel(time=slice(0, None, 4)), training_years(data)[list(SCORED)]
     found = {
         "random": xr.open_zarr(folder / "random.zarr")[list(SCORED)],
         "perturbed starts": xr.open_zarr(folder / "perturbed.zarr")[list(SCORED)],

@@ -31,7 +31,8 @@ class Pairs:
 
     Without a lead, the input and the output of a pair stand in the same row (a sample, and a time where there is one). With a
     lead, the output is the state one lead after the input, in the same trajectory; no pair crosses a gap in time. Values that
-    fit in ``memory_limit`` are loaded once, as one contiguous float32 array a side; larger ones are read block by block.
+    fit in ``memory_limit`` are loaded once, as one contiguous float32 array a side (one for both where all outputs are inputs too);
+    larger ones are read block by block.
 
     Parameters
     ----------
@@ -236,21 +237,22 @@ class Pairs:
         return (self._trajectories[0] + index // max(1, len(starts))) * self._times + starts[index % max(1, len(starts))]
 
     def _open(self, data: xr.Dataset, limit: int) -> tuple[Source, Source, str]:
+        one = set(self.outputs) <= set(self.inputs)
+        size = 4 * self._all * (len(self.inputs) + (0 if one else len(self.outputs))) * self.grid.size
         same = self.inputs == self.outputs
-        channels = len(self.inputs) + (0 if same else len(self.outputs))
-        size = 4 * self._all * channels * self.grid.size
         sides = [Disk(data, side, self.layout, self.grid, max(limit // (1 if same else 2), 2**20)) for side in (self.inputs, self.outputs)]
         if size > limit:
             shown = f"{size / 2**30:.3g} GiB are streamed from disk (the limit is {limit / 2**30:.3g} GiB)"
             return sides[0], sides[0] if same else sides[1], shown
         try:
-            loaded = [Memory(side.load()) for side in (sides[:1] if same else sides)]
+            inputs = Memory(sides[0].load())
+            outputs = Memory(inputs.values, [self.inputs.index(v) for v in self.outputs]) if one else Memory(sides[1].load())
         except DataError:
             for variables in (self.inputs, self.outputs):
                 # A block knows only its own missing values; the message shall count them all.
                 to_tensor(sides[0].ds, variables, self.layout, self.grid)
             raise
-        return loaded[0], loaded[-1], f"{size / 2**20:.3g} MiB are kept in memory"
+        return inputs, inputs if same else outputs, f"{size / 2**20:.3g} MiB are kept in memory"
 
     def _lead_notes(self) -> tuple[str, ...]:
         if self._lead is None:

@@ -44,13 +44,14 @@ class Source(ABC):
 
 
 class Memory(Source):
-    """All rows in one contiguous tensor."""
+    """All rows in one contiguous tensor, of which some channels are given: None for all, in their order."""
 
-    def __init__(self, values: Float32[Tensor, "row channel *space"]) -> None:
-        self.values = values
+    def __init__(self, values: Float32[Tensor, "row channel *space"], channels: Sequence[int] | None = None) -> None:
+        self.values, self.channels = values, None if channels is None else torch.tensor(channels)
 
     def take(self, rows: NDArray[np.int64]) -> Float32[Tensor, "row channel *space"]:
-        return self.values.index_select(0, torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)))
+        whole = self.values.index_select(0, torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)))
+        return whole if self.channels is None else whole.index_select(1, self.channels)
 
     def blocks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.zeros(len(rows), dtype=np.int64)

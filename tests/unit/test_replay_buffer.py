@@ -45,30 +45,33 @@ def _replay(leads: int, factor: float = 0.9, count: int = 5, noise: bool = False
 
 def test_a_forecast_goes_on_beside_its_own_truth_until_its_trajectory_ends() -> None:
     replay, model, pairs, loss = _replay(10**9)
-    before: dict[str, Tensor] = {}
+    oldest = 0
     for step in range(2 * TIMES):
         at = {k: v.clone() for k, v in replay.tensors().items()}
         u = torch.as_tensor(pairs.batch(at["rows"].numpy())[1])[:, 0]
         with torch.no_grad():
             reached = model(at["states"][0], pairs.grid)
+            after = model(model(reached, pairs.grid), pairs.grid)
         assert float(replay.error(model, False).detach()) == pytest.approx(float(loss(reached, u, pairs.grid)), rel=1e-5)
-        replay.advance(step)
+        replay.advance(model, step, False)
         now = replay.tensors()
-        ended = at["rows"] % (TIMES - 1) == TIMES - 2
-        torch.testing.assert_close(now["states"][0][~ended], reached[~ended])
-        assert torch.equal(now["rows"][~ended], at["rows"][~ended] + 1)
-        assert torch.equal(now["ages"][~ended], at["ages"][~ended] + 1)
+        # Three leads: one that is judged and two that are not.
+        ended = at["rows"] % (TIMES - 1) >= TIMES - 4
+        torch.testing.assert_close(now["states"][0][~ended], after[~ended])
+        assert torch.equal(now["rows"][~ended], at["rows"][~ended] + 3)
+        assert torch.equal(now["ages"][~ended], at["ages"][~ended] + 3)
         fresh = torch.as_tensor(pairs.batch(now["rows"].numpy())[0])[:, 0]
-        assert torch.equal(now["states"][0][ended], fresh[ended])
-        assert not now["ages"][ended].any()
-        before = at
-    assert int(before["ages"].max()) > 2
+        begun = now["ages"] == 0
+        assert torch.equal(now["states"][0][begun], fresh[begun])
+        assert (now["ages"][ended] < 3).all()
+        oldest = max(oldest, int(now["ages"].max()))
+    assert oldest > 3
 
 
 def test_the_slope_is_that_of_the_last_lead() -> None:
     replay, model, pairs, loss = _replay(10**9)
     replay.error(model, False)
-    replay.advance(0)
+    replay.advance(model, 0, False)
     states, u = replay.tensors()["states"][0], torch.as_tensor(pairs.batch(replay.tensors()["rows"].numpy())[1])[:, 0]
     found = torch.autograd.grad(replay.error(model, False), model.operator.factor)[0]
     wanted = torch.autograd.grad(loss(model(states, pairs.grid), u, pairs.grid), model.operator.factor)[0]
@@ -81,7 +84,7 @@ def test_the_mean_length_is_as_asked_and_what_goes_astray_begins_anew() -> None:
     ages = []
     for step in range(12):
         replay.error(model, False)
-        replay.advance(step)
+        replay.advance(model, step, False)
         ages.append(replay.tensors()["ages"].double().mean())
     # Begun anew one time in three, or at the end of what is left of eight leads from where it began.
     age = np.arange(TIMES - 1)
@@ -89,7 +92,7 @@ def test_the_mean_length_is_as_asked_and_what_goes_astray_begins_anew() -> None:
     assert float(ages[-1]) == pytest.approx((age * left).sum() / left.sum(), rel=0.2)
     replay, model, *_ = _replay(10**9, factor=1e4)
     replay.error(model, False)
-    replay.advance(0)
+    replay.advance(model, 0, False)
     assert not replay.tensors()["ages"].any()
 
 
@@ -97,10 +100,11 @@ def test_draws_of_a_start_go_apart_and_are_scored_together() -> None:
     replay, model, pairs, loss = _replay(10**9, noise=True)
     torch.manual_seed(5)
     first = replay.error(model, False)
-    replay.advance(0)
-    states = replay.tensors()["states"]
+    replay.advance(model, 0, False)
+    states, gone_on = replay.tensors()["states"], replay.tensors()["ages"] == 3
     assert states.shape == (2, 5, 1, POINTS)
-    assert float((states[0] - states[1]).abs().min(0).values.max()) > 1e-3
+    assert gone_on.any()
+    assert float((states[0] - states[1])[gone_on].abs().min(0).values.max()) > 1e-3
     torch.manual_seed(5)
     again, *_ = _replay(10**9, noise=True)
     assert torch.equal(again.error(model, False), first)
@@ -121,6 +125,24 @@ def test_rows_one_lead_later_stay_in_their_trajectory_and_cross_no_gap() -> None
     there = after >= 0
     assert there.sum() == SAMPLES * 3  # 0-1-2 and 5-6 have one that follows
     assert torch.equal(a[after[there]], u[there])
+
+
+@pytest.mark.parametrize(("calendar", "year"), [("standard", 365.2425), ("noleap", 365), ("360_day", 360)])
+def test_where_dates_end_the_season_comes_again(calendar: str, year: float) -> None:
+    days = xr.date_range("2001-01-01", periods=4 * 800, freq="6h", calendar=calendar, use_cftime=calendar != "standard")
+    time = (np.arange(len(days)) / 4).astype(np.float32)
+    ds = xr.Dataset({"u": (("time", "x"), np.tile(time[:, None], (1, 8)))}, {"time": days, "x": np.arange(8) / 8})
+    pairs = Pairs(ds, ("u",), ("u",), lead="1d", periodic={"x": True}).split(100)[0]
+    rows = np.arange(len(pairs))
+    once, again = pairs.following(rows), pairs.following(rows, again=True)
+    assert (once >= 0).sum() == len(pairs) - 4
+    assert np.array_equal(once[once >= 0], again[once >= 0])
+    begun = torch.as_tensor(pairs.batch(rows)[0])[:, 0, 0, 0].numpy()
+    assert set(np.flatnonzero(once < 0)) == set(rows[-4:])
+    went = begun[-4:] + 1 - begun[again[-4:]]
+    np.testing.assert_allclose(went, round(2 * year), atol=0.01)  # two whole years, and the same hour
+    short = Pairs(ds.isel(time=slice(0, 40)), ("u",), ("u",), lead="1d", periodic={"x": True})
+    assert (short.following(rows[:36], again=True)[-4:] == -1).all()
 
 
 def test_what_is_refused_and_what_is_said() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anygrid.errors import DataError, UsageError
 
-__all__ = ["Lead", "find_lead"]
+__all__ = ["Lead", "find_lead", "season_clock"]
 
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "week": 604800.0}
 _MONTHS = {"month": 1, "year": 12}
@@ -27,6 +27,8 @@ _UNITS = {
     **{w: "year" for w in ("y", "yr", "year", "years", "a")},
     **{w: "step" for w in ("step", "steps")},
 }
+_YEARS = {"360_day": 360.0, "noleap": 365.0, "365_day": 365.0, "all_leap": 366.0, "366_day": 366.0, "julian": 365.25}  # days
+_YEAR = 365.2425  # days of all other calendars
 _TOLERANCE = 0.01  # a spacing may differ from the usual one by this fraction before it counts as a gap
 
 
@@ -174,6 +176,15 @@ def _calendar(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int
         return seconds.astype(np.float64), values.astype("datetime64[M]").astype(np.int64)
     seconds = np.array([(v - values[0]).total_seconds() for v in values], dtype=np.float64)
     return seconds, np.array([v.year * 12 + v.month for v in values], dtype=np.int64)
+
+
+def season_clock(time: xr.DataArray) -> tuple[NDArray[np.float64], float] | None:
+    """Seconds of dates since the first, and of a year of their calendar; None where times are no dates."""
+    values = np.asarray(time.values)
+    if values.dtype.kind != "M" and values.dtype != object:
+        return None
+    calendar = "" if values.dtype.kind == "M" else str(values[0].calendar)
+    return _calendar(values)[0], 86400.0 * _YEARS.get(calendar, _YEAR)
 
 
 def _ascending(steps: NDArray[Any], values: NDArray[Any]) -> None:

@@ -16,7 +16,7 @@ from anygrid.fields import Layout, find_grid, find_layout, select, to_tensor, va
 from anygrid.fields.missing import with_masks
 from anygrid.fields.variables import coordinate
 from anygrid.grid import Grid
-from anygrid.io.leads import Lead, find_lead
+from anygrid.io.leads import Lead, find_lead, season_clock
 from anygrid.io.source import Disk, Memory, Source, free_memory
 from anygrid.statistics import Moments, Statistics
 
@@ -89,6 +89,8 @@ class Pairs:
         self.inputs = tuple({v.name: v for v in given}.get(v.name, v) for v in self.inputs)
         self.evolution = lead is not None
         self._lead = self._find_lead(data, lead)
+        dates = coordinate(data, self.layout.time) if lead is not None and self.layout.time else None
+        self._clock = None if dates is None else season_clock(dates)
         self.lead_steps: int = self._lead.steps if self._lead else 0
         self.dt: str | None = self._lead.dt if self._lead else None
         sizes = [data.sizes[d] for d in self.layout.leading]
@@ -131,12 +133,23 @@ class Pairs:
         u = self._out.take(before + self.lead_steps)
         return a.reshape(len(rows), steps, *a.shape[1:]), u.reshape(len(rows), steps, *u.shape[1:])
 
-    def following(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Of some of the ``len(self)`` rows of an evolution those one lead later in the same trajectory; -1 where there is none."""
+    def following(self, index: NDArray[np.int64], *, again: bool = False) -> NDArray[np.int64]:
+        """Of some of the ``len(self)`` rows of an evolution those one lead later in the same trajectory; -1 where there is none.
+
+        With ``again``, where a trajectory ends that has dates and is longer than a year, the row of the same season (the day of the year,
+        to a day, and the same hour) as early in it as there is one.
+        """
         starts = self._starts(1)
         wanted = starts[index % len(starts)] + self.lead_steps
-        place = np.searchsorted(starts, wanted)
-        there = starts[np.minimum(place, len(starts) - 1)] == wanted
+        place, there = _found(starts, wanted)
+        if again and self._clock is not None and not there.all():
+            seconds, year = self._clock
+            known, now = seconds[starts], seconds[wanted]
+            years = np.floor((now - known[0]) / year)
+            back = np.rint(years * year / 86400) * 86400  # whole days, so that the hour stays
+            near = np.minimum(np.searchsorted(known, now - back - 1), len(starts) - 1)
+            close = (years > 0) & (np.abs(known[near] - (now - back)) < now - seconds[wanted - self.lead_steps])
+            place, there = np.where(there, place, near), there | close
         return np.where(there, index // len(starts) * len(starts) + place, -1)
 
     def order(self, generator: np.random.Generator, steps: int = 1) -> NDArray[np.int64]:
@@ -260,6 +273,12 @@ class Pairs:
         steps = f"{self.lead_steps} step{'s' if self.lead_steps > 1 else ''} in time"
         gaps = sum(self._lead.gaps)
         return (f"lead {self.dt} = {steps}" + (f"; {gaps} gaps in time, which no pair crosses" if gaps else ""),)
+
+
+def _found(rows: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Places of numbers in ascending rows, and whether they are there."""
+    place = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    return place, rows[place] == wanted
 
 
 def _mask_notes(variables: Sequence[Variable]) -> tuple[str, ...]:

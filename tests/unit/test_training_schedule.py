@@ -10,7 +10,7 @@ from anygrid.training import pacing
 from anygrid.training.budget import parse_duration
 from anygrid.training.checkpoints import State
 from anygrid.training.loader import Loader
-from anygrid.training.pacing import revise
+from anygrid.training.pacing import revise, validation_rows
 from anygrid.training.schedule import Plan, Segment, learning_rate_factor, phases
 
 
@@ -139,3 +139,18 @@ def test_the_faster_number_of_threads_is_kept(slow_with: int, chosen: int, monke
         torch.set_num_threads(before)
     assert state.costs[1, 1] == pytest.approx(0.5 if chosen == 2 else 0.05)
     assert f"{chosen} of 2 threads" in state.notes[0]
+
+
+def test_validations_of_given_steps_cost_a_tenth_of_them() -> None:
+    plan = phases([], unroll=4, unroll_fraction=0.25).stepped(1000)
+    applications = 3 * 7 * (750 + 250 * 4)
+    rows = validation_rows(plan, 10**6, 3, 7, random=False)
+    assert State.validations * 3 * rows == pytest.approx(0.1 * applications, rel=0.02)
+    # Two draws of a sample in a step, eight in a validation.
+    assert validation_rows(plan, 10**6, 3, 7, random=True) == max(math.ceil(64 / 3), rows // 4)
+    longer = phases([], unroll=4, unroll_fraction=0.25).stepped(10000)
+    assert validation_rows(longer, 10**6, 3, 7, random=True) == pytest.approx(10 * rows / 4, rel=0.02)
+    assert validation_rows(plan.stepped(3), 10**6, 3, 7, random=False) == math.ceil(64 / 3)
+    assert validation_rows(plan, 20, 3, 7, random=False) == 20
+    assert validation_rows(phases([], 1, 0.25), 500, 1, 7, random=False) == 500  # a budget, measured later
+    assert validation_rows(plan, 0, 0, 7, random=False) == 0

@@ -41,6 +41,7 @@ from anygrid.training.loader import Loader
 from anygrid.training.loop import Trainer
 from anygrid.training.losses import RelativeNorm
 from anygrid.training.memory import MicroBatch, check_micro_batch
+from anygrid.training.pacing import validation_rows
 from anygrid.training.parallel import Division, Domain, Parallel, Shards, division_of
 from anygrid.training.parent import check_parent, identity, operator_of
 from anygrid.training.physics import Equations, Physics, asked, asked_of_data, check_data, completed, limit, unseen
@@ -55,7 +56,7 @@ from anygrid.training.symmetries import Symmetry
 
 __all__ = ["fit"]
 
-_VALIDATION_ROWS = 512  # held-out samples looked at in one validation, evenly spaced
+_VALIDATION_ROWS = 512  # of each data set, looked at in one validation, evenly spaced
 
 
 def fit(
@@ -339,7 +340,6 @@ def _trained(
     sizes = [max(settings.batch)] * len(found.held_out)
     held_out = Loader(found.held_out, sizes, settings.seed, division.rows) if found.held_out else None
     folder = RunFolder(run, arguments) if run is not None and ranks.first else None
-    rows = min(_VALIDATION_ROWS, max((len(p) for p in found.held_out), default=0))
     placed = division.place(model, torch.device(settings.device))
     beside = None
     if settings.replay:
@@ -350,7 +350,9 @@ def _trained(
     if hunt:
         trainer = hunt.run()
         settings, model, said = trainer.settings, trainer.model, said + hunt.said
-    state = trainer.run(State(plan_of(settings, loader), torch.get_num_threads(), validation_rows=rows, ranks=ranks.count))
+    plan, rows = plan_of(settings, loader), min(_VALIDATION_ROWS, max((len(p) for p in found.held_out), default=0))
+    rows = validation_rows(plan, rows, len(found.held_out), max(settings.batch), random=bool(settings.noise))
+    state = trainer.run(State(plan, torch.get_num_threads(), validation_rows=rows, ranks=ranks.count))
     if model.noise and found.held_out:
         amplitude, text = ranks.broadcast(fitted_amplitude(model.eval(), found.held_out, settings.seed, state.samples))
         model.noise = replace(model.noise, amplitude=amplitude)

@@ -42,7 +42,6 @@ __all__ = ["Trainer"]
 
 _LOGS = 100  # lines of the log in a training
 _REPORT_SECONDS = 0.25
-_DRAWS = 8  # of a random surrogate, whose mean is validated
 
 
 @dataclass
@@ -137,7 +136,7 @@ class Trainer:
     def validate(self, rows: int) -> float:
         """Mean relative error, one lead ahead, over ``rows`` evenly spaced held-out samples of each data set.
 
-        Of a random surrogate it is that of the mean of eight draws.
+        Of a random surrogate it is that of the mean of ``DEFAULTS.validation_draws``.
         """
         assert self.held_out is not None
         device = torch.device(self.settings.device)
@@ -156,10 +155,11 @@ class Trainer:
         return self.division.ranks.totals(total)[0] / count
 
     def _expected(self, a: Tensor, grid: Grid) -> Tensor:
-        """Prediction; of a random surrogate the mean of eight draws, the same at every validation."""
+        """Prediction; of a random surrogate the mean of some draws, the same at every validation."""
         if not self.model.noise:
             return self.model(a, grid)
-        return self.model.draw(a, grid, members=_DRAWS, generator=torch.Generator().manual_seed(self.settings.seed)).mean(0)
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        return self.model.draw(a, grid, members=DEFAULTS.validation_draws, generator=generator).mean(0)
 
     def _begin(self, state: State, stepper: Stepper, weights: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
         """The state to begin with, and the best weights so far: those of the checkpoint, which the first rank reads for all."""

@@ -17,9 +17,10 @@ import torch
 from anygrid.training.budget import Clock
 from anygrid.training.checkpoints import State
 from anygrid.training.loader import Batch, Loader
-from anygrid.training.schedule import Segment
+from anygrid.training.schedule import Plan, Segment
+from anygrid.training.settings import DEFAULTS
 
-__all__ = ["REVISIONS", "calibrate", "choose_threads", "revise"]
+__all__ = ["REVISIONS", "calibrate", "choose_threads", "revise", "validation_rows"]
 
 REVISIONS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.97)
 _TOLERANCE = 0.1
@@ -27,6 +28,8 @@ _TRIALS = 3
 _SHARE = 0.02  # of the budget for measuring one kind of step
 _SLOW = 1.5  # times the estimate: steps that cost more make the number of threads doubtful
 _VALIDATION_SHARE = 0.05  # of the budget for all validations together
+_COUNTED_SHARE = 0.1  # of the applications of a training of given steps
+_LEAST_ROWS = 64  # of all data sets, however short it is
 
 
 def calibrate(
@@ -61,6 +64,19 @@ def calibrate(
     state.mark = (0, used)
     costs = ", ".join(f"{cost * 1e3:.3g} ms (stride {s}, unroll {u})" for (s, u), cost in state.costs.items())
     state.notes.append(f"budget of {budget:g} s planned as {state.plan.steps} steps; measured cost of a step: {costs}")
+
+
+def validation_rows(plan: Plan, rows: int, sets: int, batch: int, *, random: bool) -> int:
+    """Rows of each of so many data sets, at most ``rows``, whose validation in a training of given steps costs about a tenth of it.
+
+    A step counts as three applications of a lead (forward, and twice that backward), of a random surrogate for every draw. A plan
+    without steps (of a budget, see :func:`calibrate`) leaves the rows as they are.
+    """
+    if not plan.steps or not sets:
+        return rows
+    training = 3 * batch * sum(s.steps * s.unroll for s in plan.segments) * (DEFAULTS.members if random else 1)
+    one = State.validations * sets * (DEFAULTS.validation_draws if random else 1)
+    return min(rows, max(-(-_LEAST_ROWS // sets), int(_COUNTED_SHARE * training / one)))
 
 
 def choose_threads(

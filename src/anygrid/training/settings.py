@@ -21,6 +21,7 @@ class Defaults:
 
     budget: float = 300.0  # seconds: the five minutes of the quick start
     validation: float = 0.1
+    validation_draws: int = 8  # of a random surrogate, whose mean is validated
     # Batch and learning rate are those that won on Darcy, Navier-Stokes and Burgers together (benchmarks/accuracy/ablation.json).
     batch: int = 8
     batch_points: int = 1 << 15  # points of a batch: 4 samples at 85^2, 8 at 64^2 and in one dimension

@@ -165,7 +165,7 @@ def fit(
     replay
         Train also on states that forecasts of the surrogate have reached by themselves, so many leads from the data in the mean, so that
         long forecasts do not drift: see :mod:`anygrid.training.replay`. An evolution in one process, whose outputs are all inputs; the
-        forecasts start from the first data set. A step costs twice as much. Meant for random surrogates: one without noise learns
+        forecasts start from the first data set. A step costs half as much again. Meant for random surrogates: one without noise learns
         that what it cannot know is the mean.
     search
         Whether to spend up to 15 % of the length on short trainings that choose learning rate, weight of the gradient and (of a

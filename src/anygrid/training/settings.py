@@ -47,7 +47,6 @@ class Defaults:
     # A replay buffer: the weight of its loss beside that of the data (1 cost weather 6 % at day 1, 0.2 nothing), and its part of a batch.
     replay_weight: float = 0.25
     replay_part: float = 0.5
-    replay_leads: int = 3  # of a forecast in a step, the first with its loss; with one, no training is as long as the years it should hold
     stored_leads: int = 4  # a longer roll-out computes its applications twice rather than keep them
 
 

@@ -95,7 +95,7 @@ class Stepper:
             group["lr"] = rate
         self.optimizer.step()
         if self.replay and segment.stride == 1:
-            self.replay.advance(self.model, number, mixed)
+            self.replay.advance(number)
         return value
 
     def _fitting(self, batch: Batch, segment: Segment, number: int, mixed: bool, before: dict[str, Tensor]) -> tuple[float, float]:

@@ -136,7 +136,10 @@ def reference(members: int, amplitude: float, every: int, folder: Path, data: Pa
 
 
 def score(folder: Path, data: Path) -> None:
-    test, past = xr.open_zarr(data / "speedy_test.zarr")[list(JUDGED)].isel(time=slice(0, None, 4)), training_years(data)[list(JUDGED)]
+    test, past = (
+        xr.open_zarr(data / "speedy_test.zarr")[list(JUDGED)].isel(time=slice(0, None, 4)),
+        training_years(data)[list(JUDGED)].load(),
+    )
     table: dict[str, Any] = {}
     for kind in ("deterministic", "random"):
         table[kind] = scores(xr.open_zarr(folder / f"{kind}.zarr"), test, past)
@@ -163,7 +166,7 @@ def costs(folder: Path) -> dict[str, Any]:
     for kind in ("pretrained", *PARENTS):
         if (folder / f"{kind}.anygrid").exists():
             model = read_surrogate(folder / f"{kind}.anygrid")
-            keys = ("steps", "samples", "validation_error", "processor_seconds")
+            keys = ("steps", "samples", "validation_error", "seconds", "processor_seconds")
             found[kind] = {k: model.record.get(k) for k in keys} | {"operator": model.operator.arguments}
     return found
 

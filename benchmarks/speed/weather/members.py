@@ -1,7 +1,7 @@
 """What a member's day costs, of the learned model and of the numerical one, and large ensembles in bounded memory.
 
     python benchmarks/speed/weather/members.py data/weather/random.anygrid data/speedy_test.zarr \
-           --before data/weather/pretrained.anygrid data/weather/drawn.anygrid --members 100 1000 10000      # writes members.json
+           --before data/weather/pretrained.anygrid --members 100 1000 10000      # writes members.json
 
 Two processes of one thread each. Days of the numerical model and of the surrogate take turns on the same machine; compare ratios.
 Memory is the largest sum over the program and its workers, sampled twice a second (the resident set; shared pages count in each).

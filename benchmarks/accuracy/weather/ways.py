@@ -1,7 +1,7 @@
 """Ways to an ensemble, beside a random surrogate: perturbed starts, bred starts, and several independent trainings.
 
     D=benchmarks/accuracy/weather/ways.py
-    python $D train --out data/weather       # four trainings without noise, 600 steps each: as many as the one of skill.py in all
+    python $D train --out data/weather       # four trainings without noise, 600 steps each
     python $D amplitude --out data/weather   # of perturbed starts, chosen on the last twentieth of the first training run
     python $D forecast --out data/weather
     python $D score --out data/weather       # writes ways.json

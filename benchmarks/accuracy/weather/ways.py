@@ -139,10 +139,8 @@ def forecast(folder: Path, data: Path) -> None:
 
 def score(folder: Path, data: Path) -> None:
     """All of them beside the random surrogate."""
-    test, past = (
-        xr.open_zarr(data / "speedy_test.zarr")[list(SCORED)].isel(time=slice(0, None, 4)),
-        training_years(data)[list(SCORED)].load(),
-    )
+    test = xr.open_zarr(data / "speedy_test.zarr")[list(SCORED)].isel(time=slice(0, None, 4))
+    past = training_years(data)[list(SCORED)].load()
     found = {
         "random": xr.open_zarr(folder / "random.zarr")[list(SCORED)],
         "perturbed starts": xr.open_zarr(folder / "perturbed.zarr")[list(SCORED)],

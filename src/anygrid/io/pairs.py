@@ -133,16 +133,16 @@ class Pairs:
         u = self._out.take(before + self.lead_steps)
         return a.reshape(len(rows), steps, *a.shape[1:]), u.reshape(len(rows), steps, *u.shape[1:])
 
-    def following(self, index: NDArray[np.int64], *, again: bool = False) -> NDArray[np.int64]:
+    def following(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Of some of the ``len(self)`` rows of an evolution those one lead later in the same trajectory; -1 where there is none.
 
-        With ``again``, where a trajectory ends that has dates and is longer than a year, the row of the same season (the day of the year,
+        Where a trajectory ends, or has a gap, that has dates and is longer than a year: the row of the same season (the day of the year,
         to a day, and the same hour) as early in it as there is one.
         """
         starts = self._starts(1)
         wanted = starts[index % len(starts)] + self.lead_steps
         place, there = _found(starts, wanted)
-        if again and self._clock is not None and not there.all():
+        if self._clock is not None and not there.all():
             seconds, year = self._clock
             known, now = seconds[starts], seconds[wanted]
             years = np.floor((now - known[0]) / year)

@@ -83,7 +83,7 @@ class Replay:
         """Take over the states that :meth:`error` reached last; begin anew what has gone on long enough, is astray or has no truth."""
         assert self._reached is not None
         generator = np.random.default_rng([_STREAM, self.seed, step])
-        following = self.pairs.following(self._rows, again=True)
+        following = self.pairs.following(self._rows)
         astray = ~((self._reached - self._mean).abs() <= self._far).movedim(1, 0).flatten(1).all(1).numpy()
         fresh = (following < 0) | astray | (generator.random(len(following)) * self.leads < 1)
         self._rows = np.where(fresh, self._starts(len(fresh), generator), following)

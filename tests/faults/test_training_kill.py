@@ -88,7 +88,9 @@ def test_a_crash_at_any_step_changes_nothing(tmp_path: Path, undisturbed: Surrog
     assert _same(_train(tmp_path / "run"), undisturbed)
 
 
-@pytest.mark.parametrize("more", [{"optimizer": "soap"}, {"noise": 2, "replay": 3}, {"replay": 3}], ids=["soap", "noise", "replay"])
+@pytest.mark.parametrize(
+    "more", [{"optimizer": "soap"}, {"noise": 2, "replay": 3}, {"replay": 3}, {"persistence": True}], ids=lambda m: "-".join(m)
+)
 def test_a_crash_changes_nothing_with(more: dict[str, Any], tmp_path: Path) -> None:
     def crash(progress: Progress) -> None:
         if progress.step == 27:  # between two changes of SOAP's bases, after they were found

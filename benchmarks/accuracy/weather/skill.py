@@ -4,13 +4,15 @@
     OMP_NUM_THREADS=2 python $D train pretrained --steps 4000 --unroll 1 --out data/weather  # 20 minutes; others half an hour of a core
     python $D train deterministic --steps 800 --unroll 8 --out data/weather
     python $D train random --steps 1000 --unroll 4 --out data/weather
-    python $D train lasting --steps 1200 --unroll 1 --replay 1000 --out data/weather
+    python $D train climate --steps 3000 --unroll 1 --out data/weather
+    python $D train lasting --steps 1800 --unroll 1 --replay 1000 --out data/weather
     python $D forecast deterministic --out data/weather
     python $D forecast random --members 30 --out data/weather
     python $D reference --members 8 --out data/weather                 # half an hour of a core
     python $D score --out data/weather                                 # writes skill.json
     python $D growth --out data/weather                                # writes growth.json
-    python $D free lasting --years 10 --out data/weather               # and deterministic, random: writes free_run.json
+    python $D free lasting --years 10 --out data/weather               # and deterministic, random, climate: writes free_run.json
+    python $D free lasting --years 100 --out data/weather              # a quarter of an hour of a core
 
 Data, by `anygrid generate weather` (`--seed 2 --start 1996-01-01 --days 1096` and the like): data/speedy_train.zarr (2000 to 2003, seed 0),
 data/speedy_train_2.zarr (1996 to 1998, seed 2), data/speedy_train_3.zarr (2004 to 2006, seed 3), and data/speedy_test.zarr (2010, seed 1;
@@ -64,7 +66,8 @@ def training_years(data: Path) -> xr.Dataset:
     return xr.concat([ds.isel(time=slice(0, None, 4)) for ds in training_runs(data)], "time", data_vars="minimal").sortby("time")
 
 
-PARENTS = {"deterministic": "pretrained", "random": "pretrained", "lasting": "random"}
+PARENTS = {"deterministic": "pretrained", "random": "pretrained", "lasting": "climate"}
+KINDS = ("pretrained", "climate", *PARENTS)
 
 
 def train(kind: str, steps: int, unroll: int, replay: int, folder: Path, data: Path) -> None:
@@ -91,9 +94,9 @@ def train(kind: str, steps: int, unroll: int, replay: int, folder: Path, data: P
         optimizer="soap",
         gradient=0.1,
         unroll=unroll,
-        learning_rate={"pretrained": None, "lasting": 1e-3}.get(kind, 2e-3),
-        # Its mean hardly changes (22 Pa in a year), so that nothing in the data pulls it back.
-        imposed=Imposed(conserved=("msl",) if kind == "lasting" else (), waves=DEGREE),
+        learning_rate=2e-3 if parent else None,
+        persistence=True if kind == "climate" else None,
+        imposed=Imposed(waves=DEGREE),
         run=folder / f"{kind}.run",
         listener=tell,
     )
@@ -162,7 +165,7 @@ def score(folder: Path, data: Path) -> None:
 def costs(folder: Path) -> dict[str, Any]:
     """Lengths and costs of the trainings that there are."""
     found: dict[str, Any] = {}
-    for kind in ("pretrained", *PARENTS):
+    for kind in KINDS:
         if (folder / f"{kind}.anygrid").exists():
             model = read_surrogate(folder / f"{kind}.anygrid")
             keys = ("steps", "samples", "validation_error", "seconds", "processor_seconds")
@@ -235,10 +238,10 @@ def growth(folder: Path, data: Path) -> None:
 
 
 def free(kind: str, years: int, folder: Path, data: Path) -> None:
-    """Years without data but sunlight and the sea of the date: means of each year beside those of the model's own years."""
+    """Years without data but sunlight and the sea of the date: means of each year, or of each decade, beside the model's own years."""
     model, test = read_surrogate(folder / f"{kind}.anygrid"), xr.open_zarr(data / "speedy_test.zarr")
     past = training_years(data)
-    days, asked = 365 * years, years
+    days, asked, period = 365 * years, years, ("decade", 3650) if years > 10 else ("year", 365)
     generator = torch.Generator().manual_seed(0)
     names, inputs = [v.name for v in model.outputs], [v.name for v in model.inputs]
     first = test[[*STATE, *FORCING]].isel(time=0).load()
@@ -249,7 +252,7 @@ def free(kind: str, years: int, folder: Path, data: Path) -> None:
     forced = torch.tensor(np.stack([test[n].isel(time=slice(0, 4 * 365, 4)).values for n in FORCING[:2]], 1), dtype=torch.float32)
     weights = GRID.mean_weights()
     w = weights.numpy()
-    sums = torch.zeros(years, len(names), *GRID.shape, dtype=torch.float64)
+    sums = torch.zeros(days // period[1], len(names), *GRID.shape, dtype=torch.float64)
     squares, series = torch.zeros_like(sums), np.zeros((days, len(names)))
     of = model.statistics.outputs
     mean, std = (torch.tensor(x).view(-1, 1, 1) for x in (of.mean, of.std))
@@ -264,32 +267,34 @@ def free(kind: str, years: int, folder: Path, data: Path) -> None:
         if not bool(worst < 100):  # deviations; the largest of the model's own are below 10
             stopped = day
             break
-        sums[day // 365] += u[0].double()
-        squares[day // 365] += u[0].double().square()
+        sums[day // period[1]] += u[0].double()
+        squares[day // period[1]] += u[0].double().square()
         series[day] = (u[0].double() * weights).sum((-1, -2))
     cost = time.process_time() - began
-    years = (days if stopped is None else stopped) // 365
-    sums, squares, series = sums[:years], squares[:years], series[: 365 * years]
+    years, whole_ones = ((days if stopped is None else stopped) // length for length in (365, period[1]))
+    sums, squares, series = sums[:whole_ones], squares[:whole_ones], series[: period[1] * whole_ones]
     found: dict[str, Any] = {}
     dates = np.unique(past.time.dt.year.values)
-    for k, name in enumerate(names if years else ()):
+    for k, name in enumerate(names if whole_ones else ()):
         years_of = [past[name].sel(time=str(y)).values.astype(float) for y in dates]
         truth_mean = np.stack([y.mean(0) for y in years_of])
-        means = (sums[:, k] / 365).numpy()
+        means = (sums[:, k] / period[1]).numpy()
         between = [_rms(truth_mean[i] - truth_mean[j]) for i in range(len(dates)) for j in range(i)]
         truth_std = np.sqrt(np.mean([y.var(0) for y in years_of], 0))
-        spread = np.sqrt(np.maximum((squares[:, k] / 365).numpy() - means**2, 0).mean(0))
+        spread = np.sqrt(np.maximum((squares[:, k] / period[1]).numpy() - means**2, 0).mean(0))
         found[name] = {
-            "rms difference of a year's mean from the mean of the model's years": [_short(_rms(m - truth_mean.mean(0))) for m in means],
+            f"rms difference of a {period[0]}'s mean from the mean of the model's years": [
+                _short(_rms(m - truth_mean.mean(0))) for m in means
+            ],
             "rms difference of two years of the model": [_short(min(between)), _short(max(between))],
-            "global mean of each year": [_short(float((w * m).sum())) for m in means],
+            f"global mean of each {period[0]}": [_short(float((w * m).sum())) for m in means],
             "global mean of each year of the model": [_short(float((w * m).sum())) for m in truth_mean],
             "daily standard deviation over the model's": _short(float((w * spread).sum() / (w * truth_std).sum())),
             "largest step of a daily global mean": _short(float(np.abs(np.diff(series[:, k])).max())),
         }
     path = HERE / "free_run.json"
     whole = json.loads(path.read_text()) if path.exists() else {}
-    whole[kind] = {
+    whole[kind if period[0] == "year" else f"{kind}, decades"] = {
         "asked_for_years": asked,
         "whole_years": years,
         "stopped_after_days": stopped,
@@ -302,7 +307,7 @@ def free(kind: str, years: int, folder: Path, data: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("stage", choices=("train", "forecast", "reference", "score", "growth", "free"))
-    parser.add_argument("kind", nargs="?", choices=("pretrained", *PARENTS))
+    parser.add_argument("kind", nargs="?", choices=KINDS)
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--unroll", type=int, default=3, help="days rolled out in the steps of the last quarter")
     parser.add_argument("--replay", type=int, default=0, help="mean number of days of the forecasts beside a training")

@@ -40,7 +40,7 @@ def surrogate_facts(surrogate: Surrogate) -> dict[str, Any]:
         "inputs": {v.name: _variable(v) for v in surrogate.inputs},
         "outputs": {v.name: _variable(v) for v in surrogate.outputs},
         "lead": surrogate.dt or "none: outputs belong to the same sample as inputs",
-        "predicts": "increments" if surrogate.increment else "values",
+        "predicts": "values" if not surrogate.increment else "increments" if surrogate.persistence is None else "increments to a climate",
         "trained on": grid_text(surrogate.grid),
         "equation": None if surrogate.problem is None else repr(surrogate.problem),
         "operator": {"name": type(operator).__name__, **_short(getattr(operator, "arguments", {}))},

@@ -35,6 +35,7 @@ def arguments(request: FitRequest) -> dict[str, Any]:
         "optimizer",
         "noise",
         "replay",
+        "persistence",
         "parallel",
     )
     said = {key: getattr(request, key) for key in plain if getattr(request, key) is not None}

@@ -71,6 +71,7 @@ def fit(
     optimizer: Annotated[str | None, typer.Option(help="soap (default from 60 s or 500 steps on), or adamw.")] = None,
     noise: Annotated[int | None, typer.Option(help="Channels of noise: a random surrogate for ensembles, trained on CRPS.")] = None,
     replay: Annotated[int | None, typer.Option(help="Train also on its own forecasts, of so many leads in the mean: no drift.")] = None,
+    persistence: Annotated[bool | None, typer.Option(help="Predict what a lead adds to damped persistence: a stable climate.")] = None,
     parent: Annotated[str | None, typer.Option(help="A surrogate to go on from: its operator, weights and scaling.")] = None,
     waves: Annotated[int | None, typer.Option(help="Predict no waves above this number; on a sphere no higher degree.")] = None,
     search: Annotated[
@@ -138,6 +139,7 @@ def fit(
         optimizer=optimizer,
         noise=noise,
         replay=replay,
+        persistence=persistence,
         parent=None if parent is None else _absolute(parent),
         waves=waves,
         search=search,

@@ -46,6 +46,7 @@ class FitRequest:
     optimizer: str | None = None
     noise: int | None = None
     replay: int | None = None
+    persistence: bool | None = None
     parent: str | None = None
     waves: int | None = None
     search: bool = False

@@ -81,12 +81,15 @@ def check_exportable(surrogate: Surrogate) -> None:
     Raises
     ------
     UsageError
-        For another operator than LatentFNO and FNO, scattered points or uneven axes, imposed conditions, Legendre functions.
+        For another operator than LatentFNO and FNO, scattered points or uneven axes, imposed conditions, a climate, Legendre functions.
     """
     operator, grid, where = surrogate.operator, surrogate.grid, "export"
     if surrogate.noise:
         hint = "train without noise, or serve this surrogate with anygrid forecast --members"
         raise UsageError(where, "a surrogate without noise", f"{len(surrogate.noise.lengths)} channels of it", hint)
+    if surrogate.persistence is not None:
+        hint = "train without persistence, or serve this surrogate with anygrid predict"
+        raise UsageError(where, "a surrogate of plain persistence", "one around a climate", hint)
     if not isinstance(operator, FNO | LatentFNO):
         hint = "train with --operator latent or --operator fno, or serve this surrogate with anygrid predict"
         raise UsageError(where, "a LatentFNO or an FNO", f"a {type(operator).__name__}", hint)

@@ -7,6 +7,7 @@ from anygrid.surrogate.geometry import grid_from_json, grid_to_json, snap, windo
 from anygrid.surrogate.imposed import Imposed, imposed_by
 from anygrid.surrogate.model import Surrogate
 from anygrid.surrogate.noise import Noise
+from anygrid.surrogate.persistence import Persistence
 from anygrid.surrogate.seen import InputRangeWarning, Seen
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Imposed",
     "InputRangeWarning",
     "Noise",
+    "Persistence",
     "Seen",
     "Surrogate",
     "confined",

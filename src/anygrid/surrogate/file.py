@@ -32,6 +32,7 @@ from anygrid.surrogate.geometry import grid_from_json, grid_to_json
 from anygrid.surrogate.imposed import Imposed
 from anygrid.surrogate.model import Surrogate
 from anygrid.surrogate.noise import Noise
+from anygrid.surrogate.persistence import Persistence
 from anygrid.surrogate.seen import Seen
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = [
 
 FORMAT_VERSION = 1
 _FORMAT = "anygrid surrogate"
+_CLIMATE = "persistence."  # what the maps of a climate are called beside the operator's weights
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
@@ -82,7 +84,11 @@ def write_surrogate(surrogate: Surrogate, path: str | Path) -> None:
         "provenance": _plain(surrogate.provenance),
         "record": _plain(surrogate.record),
     }
-    write_tensors(Path(path), operator.state_dict(), _FORMAT, FORMAT_VERSION, header)
+    tensors = dict(operator.state_dict())
+    if surrogate.persistence is not None:
+        header["persistence"] = surrogate.persistence.to_json()
+        tensors |= {_CLIMATE + name: f for name, f in surrogate.persistence.tensors().items()}
+    write_tensors(Path(path), tensors, _FORMAT, FORMAT_VERSION, header)
 
 
 def read_surrogate(path: str | Path, operators: Sequence[type[nn.Module]] | None = None) -> Surrogate:
@@ -106,6 +112,7 @@ def read_surrogate(path: str | Path, operators: Sequence[type[nn.Module]] | None
     where = Path(path)
     header, tensors = read_tensors(where, _FORMAT, FORMAT_VERSION)
     try:
+        maps = {name: tensors.pop(_CLIMATE + name) for name in ("climate", "lower", "upper") if "persistence" in header}
         operator = _build(header["operator"], tensors, operators, where)
         seen = None if header["seen"] is None else Seen.from_json(header["seen"])
         surrogate = Surrogate(
@@ -122,6 +129,7 @@ def read_surrogate(path: str | Path, operators: Sequence[type[nn.Module]] | None
             imposed=Imposed.from_json(header["imposed"]) if "imposed" in header else Imposed(),  # absent in older files
             problem=_problem(header.get("problem"), where),  # likewise
             noise=Noise(tuple(map(float, header.get("noise", ()))), float(header.get("noise_amplitude", 1.0))),  # likewise
+            persistence=Persistence.from_json(header["persistence"], maps) if maps else None,
         )
     except FileError:
         raise

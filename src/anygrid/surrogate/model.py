@@ -3,7 +3,8 @@ r"""The surrogate: an operator between physical quantities.
 .. math:: u = m_u + s_u \, G_\theta\!\left(\frac{a - m_a}{s_a}\right), \qquad
           \text{or for an evolution by increments} \quad u = a + m_\delta + s_\delta \, G_\theta\!\left(\frac{a - m_a}{s_a}\right)
 
-with the mean and standard deviation of each channel over the training data.
+with the mean and standard deviation of each channel over the training data; around a climate increments are those to damped persistence
+(:mod:`anygrid.surrogate.persistence`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from anygrid.statistics import Moments, Statistics
 from anygrid.surrogate.impose import impose
 from anygrid.surrogate.imposed import Imposed, check_imposed
 from anygrid.surrogate.noise import Noise
+from anygrid.surrogate.persistence import Persistence
 from anygrid.surrogate.predict import predict
 from anygrid.surrogate.seen import Seen
 
@@ -68,12 +70,14 @@ class Surrogate(nn.Module):
     noise
         What makes the map random: channels of noise behind those of the inputs. As a map it is then the one without noise (0), and
         :meth:`draw` is the :class:`~anygrid.maps.RandomMap`.
+    persistence
+        The climate that an evolution by increments of all its outputs goes on around; ``None`` for plain persistence.
 
     Raises
     ------
     DataError
         When ``increment`` is asked of statistics without increments, the statistics have other channels, or what is imposed does not
-        fit the variables and the grid, or the variables of ``problem`` are others.
+        fit the variables and the grid, or the variables of ``problem`` are others; for a climate of other variables or another map.
     """
 
     in_mean: Tensor
@@ -96,6 +100,7 @@ class Surrogate(nn.Module):
         imposed: Imposed = Imposed(),
         problem: Problem | None = None,
         noise: Noise = Noise(),
+        persistence: Persistence | None = None,
     ) -> None:
         super().__init__()
         self.operator = operator
@@ -113,17 +118,21 @@ class Surrogate(nn.Module):
         check_imposed(imposed, self.inputs, self.outputs, grid)
         if problem is not None:
             _check_problem(problem, self.inputs, self.outputs)
-        self.imposed, self.problem, self.noise = imposed, problem, noise
+        self.imposed, self.problem, self.noise, self.persistence = imposed, problem, noise, persistence
         names = [v.name for v in self.inputs]
         self.base = tuple(names.index(v.name) if increment and v.name in names else None for v in self.outputs)
-        varies = _varies(given)
+        scale = (given.mean, [s if v else 0.0 for s, v in zip(given.std, _varies(given), strict=True)])
+        if persistence is not None:
+            if None in self.base or len(persistence.rho) != len(self.base):
+                raise DataError("Surrogate", f"a climate of {len(self.base)} outputs that are all inputs", f"{len(persistence.rho)}")
+            scale = (persistence.mean, list(persistence.std))
         # Not persistent: the file keeps the statistics themselves, in float64.
         extra = len(noise.lengths)
         self.register_buffer("in_mean", torch.tensor([*statistics.inputs.mean, *extra * [0.0]]), persistent=False)
         in_std = [s if v else 1.0 for s, v in zip(statistics.inputs.std, _varies(statistics.inputs), strict=True)]
         self.register_buffer("in_std", torch.tensor([*in_std, *extra * [1.0]]), persistent=False)
-        self.register_buffer("out_mean", torch.tensor(given.mean), persistent=False)
-        self.register_buffer("out_std", torch.tensor([s if v else 0.0 for s, v in zip(given.std, varies, strict=True)]), persistent=False)
+        self.register_buffer("out_mean", torch.tensor(scale[0]), persistent=False)
+        self.register_buffer("out_std", torch.tensor(scale[1]), persistent=False)
 
     def forward(
         self, a: Float[Tensor, "batch inputs *space"], grid: Grid, query: Grid | None = None
@@ -155,6 +164,9 @@ class Surrogate(nn.Module):
         self, a: Float[Tensor, "batch inputs *space"], grid: Grid, query: Grid | None = None
     ) -> Float[Tensor, "batch outputs *query"]:
         """What the operator says, in physical units: outputs, or what they add to the inputs of the same name."""
+        if self.persistence is not None:
+            source = torch.tensor(self.base, device=a.device)
+            a = a.index_copy(1, source, self.persistence.heard(a[:, source], grid))
         if self.noise and a.shape[1] == len(self.inputs):
             a = torch.cat([a, a.new_zeros(len(a), len(self.noise.lengths), *a.shape[2:])], 1)
         u = self.operator((a - _channels(self.in_mean, a)) / _channels(self.in_std, a), grid, query)
@@ -163,12 +175,14 @@ class Surrogate(nn.Module):
     def add_state(
         self, u: Float[Tensor, "batch outputs *query"], a: Float[Tensor, "batch inputs *space"], grid: Grid, query: Grid | None = None
     ) -> Float[Tensor, "batch outputs *query"]:
-        """``u`` plus, for an evolution by increments, the inputs of the same names, interpolated to ``query``."""
+        """``u`` plus, for an evolution by increments, the inputs of the same names (or what persists of them) on ``query``."""
         shared = [k for k, source in enumerate(self.base) if source is not None]
         if not shared:
             return u
         state = a[:, [self.base[k] for k in shared]]
         state = state if query is None or query == grid else interpolate(state, grid, query)
+        if self.persistence is not None:
+            state = self.persistence.state(state, grid if query is None else query)
         if len(shared) == len(self.base):
             return state + u
         places = torch.tensor(shared, device=u.device)

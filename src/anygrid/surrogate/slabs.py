@@ -50,14 +50,16 @@ def streamed(surrogate: Surrogate, field: Slabs, query: Box | Sphere, known: tup
     Raises
     ------
     UsageError
-        For an operator that cannot be streamed, or a surrogate with noise or that imposes a ball or a highest wave, which need the whole
-        output.
+        For an operator that cannot be streamed, or a surrogate with noise, around a climate, or that imposes a ball or a highest wave,
+        which need the whole output.
     GridError
         For conserved means on a sphere; and as :func:`~anygrid.operators.streaming.interpolate_slab` raises it.
     """
     imposed = surrogate.imposed
     if surrogate.noise:
         raise UsageError("streaming", "a surrogate without noise", f"{len(surrogate.noise.lengths)} channels of it", "predict in memory")
+    if surrogate.persistence is not None:
+        raise UsageError("streaming", "a surrogate of plain persistence", "one around a climate", "predict in memory")
     for name, value in (("radius", imposed.radius), ("waves", imposed.waves)):
         if value is not None:
             raise UsageError("streaming", f"a surrogate without an imposed {name}", f"{name} = {value}", "predict in memory")

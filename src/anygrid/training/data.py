@@ -20,7 +20,7 @@ from anygrid.grid import Grid
 from anygrid.io.pairs import Pairs
 from anygrid.problems.base import Problem
 from anygrid.statistics import Statistics
-from anygrid.surrogate import Imposed, Seen, confined, grid_to_json, snap
+from anygrid.surrogate import Imposed, Persistence, Seen, confined, grid_to_json, snap
 
 __all__ = ["TrainingData", "gather"]
 
@@ -70,13 +70,29 @@ class TrainingData:
         UsageError
             Unless every output is an input, a lead later.
         """
-        first = self.reference
-        given, names = [v.name for v in first.inputs], [v.name for v in first.outputs]
-        if not first.evolution or set(names) - set(given):
-            raise UsageError("confine", "an evolution, whose outputs are all inputs", "another map", "leave confine out")
-        source = [given.index(name) for name in names]
+        source, names = self._evolving("confine"), [v.name for v in self.reference.outputs]
         states = ((a[:, source], grid) for a, grid in self._inputs())
         return confined(imposed, states, names, self.statistics.inputs.pick(source))
+
+    def persistence(self) -> Persistence:
+        """The climate that all samples are anomalies of.
+
+        Raises
+        ------
+        UsageError
+            Unless every output is an input, a lead later; for data sets on several grids.
+        """
+        source, grid = self._evolving("persistence"), self.reference.grid
+        if any(pairs.grid != grid for pairs in self.groups):
+            raise UsageError("persistence", "data sets on one grid", "several grids", "interpolate them, or leave persistence out")
+
+        def leads() -> Iterator[tuple[Tensor, Tensor]]:
+            for pairs in self.groups:
+                for begin in range(0, len(pairs), _READ):
+                    a, u = pairs.batch(np.arange(begin, min(begin + _READ, len(pairs))))
+                    yield torch.as_tensor(a)[:, 0, source], torch.as_tensor(u)[:, 0]
+
+        return Persistence.of(leads, grid)
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells these data from others: sizes, grids, and a hash of the statistics, which any changed value changes."""
@@ -88,6 +104,14 @@ class TrainingData:
             "memory_limit": self.memory_limit,
             "sha256": hashlib.sha256(text.encode()).hexdigest(),
         }
+
+    def _evolving(self, option: str) -> list[int]:
+        """Places among the inputs of the outputs, which have to be there all."""
+        first = self.reference
+        given, names = [v.name for v in first.inputs], [v.name for v in first.outputs]
+        if not first.evolution or set(names) - set(given):
+            raise UsageError(option, "an evolution, whose outputs are all inputs", "another map", f"leave {option} out")
+        return [given.index(name) for name in names]
 
     def _inputs(self) -> Iterator[tuple[Tensor, Grid]]:
         for pairs in self.groups:

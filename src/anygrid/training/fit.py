@@ -85,6 +85,7 @@ def fit(
     optimizer: Optimizer | None = None,
     noise: int = 0,
     replay: int = 0,
+    persistence: bool | None = None,
     search: bool = False,
     confine: bool = False,
     resolutions: Sequence[tuple[float, int]] = (),
@@ -167,7 +168,10 @@ def fit(
         long forecasts do not drift: see :mod:`anygrid.training.replay`. An evolution in one process, whose outputs are all inputs; the
         forecasts start from the first data set. A step costs half as much again. Meant for random surrogates: one without noise learns
         that what it cannot know is the mean.
-    search
+    persistence
+        Whether increments are those to damped persistence around the mean state of the data, so that long forecasts do not drift: see
+        :mod:`anygrid.surrogate.persistence`. For states that vary about a climate, on one grid, all of them inputs and outputs; not with
+        ``parallel="domain"``. Default: as the parent does, else no.
         Whether to spend up to 15 % of the length on short trainings that choose learning rate, weight of the gradient and (of a
         budget in seconds) width of the default operator, judged on the held-out samples; what you give yourself is kept. See
         :mod:`anygrid.training.search`; the short trainings are told, and kept in ``record["search"]``. In one process only.
@@ -246,11 +250,14 @@ def fit(
         if parent is None:
             module = built(operator, len(names[0]) + noise, len(names[1]), first.grid, seed)
         else:
-            check_parent(parent, first, random, increment, alone=operator is None and not search)
+            check_parent(parent, first, random, increment, persistence, alone=operator is None and not search)
             module = operator_of(parent, noise, seed)
         if imposed is None:
             imposed = imposed_by(use.problem) if use is not None else Imposed() if parent is None else parent.imposed
         imposed = found.confined(imposed) if confine else imposed
+        if persistence and (not increment or isinstance(division, Domain)):
+            raise UsageError("persistence", "a prediction of increments of whole fields", "states, or parts of fields", "leave it out")
+        climate = parent.persistence if parent is not None else found.persistence() if persistence else None
         use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
         neighbours = all(isinstance(pairs.grid, Box | Sphere) for pairs in found.groups)
         taken = steps or round((epochs or 0) * sum(len(pairs) / max(1, size) for pairs, size in zip(found.groups, sizes, strict=True)))
@@ -288,6 +295,7 @@ def fit(
             noise=noise,
             parent=None if parent is None else identity(parent),
             replay=replay,
+            persistence=climate is not None,
         )
         check(settings, found)
 
@@ -304,6 +312,7 @@ def fit(
             imposed=imposed,
             problem=found.problem if use is None else use.problem,
             noise=random,
+            persistence=climate,
         )
         if not model.out_std.any():
             raise DataError("fit", "outputs that change from input to output", "increments that are constant", "train with increment=False")

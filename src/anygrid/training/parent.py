@@ -16,7 +16,7 @@ from anygrid.surrogate import Noise, Surrogate
 __all__ = ["check_parent", "identity", "operator_of"]
 
 
-def check_parent(parent: Surrogate, data: Pairs, noise: Noise, increment: bool, *, alone: bool) -> None:
+def check_parent(parent: Surrogate, data: Pairs, noise: Noise, increment: bool, persistence: bool | None, *, alone: bool) -> None:
     """Refuse to go on from a surrogate of another map.
 
     Raises
@@ -41,6 +41,9 @@ def check_parent(parent: Surrogate, data: Pairs, noise: Noise, increment: bool, 
         raise UsageError(
             "parent", f"a prediction of {words[parent.increment]}, as its own", f"one of {words[increment]}", "leave increment out"
         )
+    if persistence is not None and persistence != (parent.persistence is not None):
+        words = {True: "damped persistence", False: "plain persistence"}
+        raise UsageError("parent", f"its own {words[not persistence]}", words[persistence], "leave persistence out")
     if parent.noise and parent.noise.lengths != noise.lengths:
         had, given = len(parent.noise.lengths), len(noise.lengths)
         raise UsageError("parent", f"its own noise, noise={had}", f"noise={given}", f"give noise={had}, or a parent without noise")
@@ -59,6 +62,10 @@ def identity(parent: Surrogate) -> str:
     operator = parent.operator
     arguments = [type(operator).__name__, operator.arguments, parent.statistics.to_json()]
     found = hashlib.sha256(json.dumps(arguments, default=str).encode())
-    for name, value in sorted(operator.state_dict().items()):
+    weights = dict(operator.state_dict())
+    if parent.persistence is not None:
+        found.update(json.dumps(parent.persistence.to_json()).encode())
+        weights |= parent.persistence.tensors()
+    for name, value in sorted(weights.items()):
         found.update(name.encode() + value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:16]

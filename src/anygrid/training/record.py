@@ -36,7 +36,7 @@ def inferred(
     if default_length:
         said.append(f"no length given: a budget of {DEFAULTS.budget:g} s")
     if first.evolution:
-        what = "increments" if settings.increment else "states"
+        what = "states" if not settings.increment else "increments to damped persistence" if settings.persistence else "increments"
         said.append(f"evolution by {first.dt or 'one lead'}: predicting {what}, rolled out over {settings.unroll} leads at the end")
     said.append(f"operator {settings.operator} with {sum(p.numel() for p in module.parameters()):,} parameters")
     if settings.noise:

@@ -90,6 +90,7 @@ class Settings:
     noise: int
     parent: str | None = None
     replay: int = 0
+    persistence: bool = False
 
     def to_table(self) -> dict[str, Any]:
         """Table for ``run.toml``; TOML has no null, so what is not set is left out."""
@@ -107,8 +108,9 @@ class Settings:
             del table["optimizer"]
         if not self.noise:
             del table["noise"]
-        if not self.replay:
-            del table["replay"]
+        for name in ("replay", "persistence"):
+            if not table[name]:
+                del table[name]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in table.items()}
 
     @staticmethod

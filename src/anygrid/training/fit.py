@@ -255,9 +255,9 @@ def fit(
         if imposed is None:
             imposed = imposed_by(use.problem) if use is not None else Imposed() if parent is None else parent.imposed
         imposed = found.confined(imposed) if confine else imposed
-        if persistence and (not increment or isinstance(division, Domain)):
-            raise UsageError("persistence", "a prediction of increments of whole fields", "states, or parts of fields", "leave it out")
         climate = parent.persistence if parent is not None else found.persistence() if persistence else None
+        if climate is not None and (not increment or isinstance(division, Domain)):
+            raise UsageError("persistence", "a prediction of increments of whole fields", "states, or parts of fields", "leave it out")
         use = None if use is None else completed(use, first.grid.shape, DEFAULTS.batch_points, labels=labels)
         neighbours = all(isinstance(pairs.grid, Box | Sphere) for pairs in found.groups)
         taken = steps or round((epochs or 0) * sum(len(pairs) / max(1, size) for pairs, size in zip(found.groups, sizes, strict=True)))

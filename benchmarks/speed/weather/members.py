@@ -1,7 +1,8 @@
 """What a member's day costs, of the learned model and of the numerical one, and large ensembles in bounded memory.
 
     python benchmarks/speed/weather/members.py data/weather/random.anygrid data/speedy_test.zarr \
-           --before data/weather/pretrained.anygrid --members 100 1000 10000      # writes members.json
+           --before data/weather/pretrained.anygrid --members 100 1000 3000 \
+           --data data/speedy_train.zarr data/speedy_train_2.zarr data/speedy_train_3.zarr      # writes members.json
 
 Two processes of one thread each. Days of the numerical model and of the surrogate take turns on the same machine; compare ratios.
 Memory is the largest sum over the program and its workers, sampled twice a second (the resident set; shared pages count in each).
@@ -32,6 +33,13 @@ from anygrid.surrogate import Surrogate, read_surrogate
 
 HERE = Path(__file__).parent
 DAYS = 10
+
+
+def _days(path: Path) -> int:
+    """Days that the model ran for a store, with those it threw away."""
+    ds = xr.open_zarr(path)
+    kept = (ds.time.values[-1] - ds.time.values[0]) // np.timedelta64(1, "D") + 1
+    return int(kept) + int(str(ds.attrs["spin_up"]).split()[0])
 
 
 class Watch(threading.Thread):
@@ -136,6 +144,7 @@ if __name__ == "__main__":
     parser.add_argument("test", type=Path)
     parser.add_argument("--members", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--data", type=Path, nargs="*", default=[], help="runs of the model that they were trained on")
     parser.add_argument("--before", type=Path, nargs="*", default=[], help="surrogates whose training came before")
     given = parser.parse_args()
     model = read_surrogate(given.surrogate).eval()
@@ -149,13 +158,16 @@ if __name__ == "__main__":
         ensembles.append(run(model, test, members))
         print(ensembles[-1], flush=True)
     records = [m.record for m in (model, *map(read_surrogate, given.before))]
-    invested = {"training": sum(r.get("processor_seconds", r["seconds"]) for r in records), "data": round(1461 * 1.15 + 180 * 1.15)}
+    # A training that was resumed counted the processor from there on only, and one of one thread is no cheaper than its clock says.
+    training = sum(max(r["seconds"], r.get("processor_seconds", 0)) for r in records)
+    invested = {"training": round(training), "data": round(sum(map(_days, given.data)) * day["model_core_seconds_per_day"])}
     saved = day["model_core_seconds_per_day"] - day["surrogate_core_seconds_per_day"]
     cpu = next((x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), "")
     result = {
         "command": "python benchmarks/speed/weather/members.py "
         + " ".join(str(m) for m in (given.surrogate, given.test))
         + "".join([" --before", *(f" {m}" for m in given.before)] if given.before else [])
+        + "".join([" --data", *(f" {d}" for d in given.data)] if given.data else [])
         + f" --members {' '.join(map(str, given.members))}",
         "member_day": day,
         "break_even_member_days": round((invested["training"] + invested["data"]) / saved),

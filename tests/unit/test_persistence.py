@@ -16,8 +16,10 @@ from anygrid.export.traceable import check_exportable
 from anygrid.grid import Grid, Sphere
 from anygrid.io.pairs import Pairs
 from anygrid.numerics.interpolation import interpolate
+from anygrid.operators.streaming import Slabs
 from anygrid.surrogate import Persistence, Surrogate
 from anygrid.surrogate.file import read_tensors, write_tensors
+from anygrid.surrogate.slabs import streamed
 from anygrid.training import fit
 
 GRID = Sphere.gauss(8, 16)
@@ -168,6 +170,8 @@ def test_what_has_no_climate_is_refused(weather: xr.Dataset) -> None:
     model = Surrogate(Silent(), pairs.inputs, pairs.outputs, pairs.statistics(), pairs.grid, "1", True, persistence=found)
     with pytest.raises(UsageError, match="one around a climate"):
         check_exportable(model)
+    with pytest.raises(UsageError, match="one around a climate"):
+        streamed(model, Slabs(pairs.grid, lambda start, stop: found.climate[None, :, start:stop], 4), pairs.grid)
 
 
 def _one(pairs: Pairs) -> Any:

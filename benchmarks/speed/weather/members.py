@@ -144,7 +144,7 @@ if __name__ == "__main__":
     parser.add_argument("test", type=Path)
     parser.add_argument("--members", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--data", type=Path, nargs="*", default=[], help="runs of the model that they were trained on")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="runs of the model that they were trained on")
     parser.add_argument("--before", type=Path, nargs="*", default=[], help="surrogates whose training came before")
     given = parser.parse_args()
     model = read_surrogate(given.surrogate).eval()
@@ -167,7 +167,7 @@ if __name__ == "__main__":
         "command": "python benchmarks/speed/weather/members.py "
         + " ".join(str(m) for m in (given.surrogate, given.test))
         + "".join([" --before", *(f" {m}" for m in given.before)] if given.before else [])
-        + "".join([" --data", *(f" {d}" for d in given.data)] if given.data else [])
+        + "".join([" --data", *(f" {d}" for d in given.data)])
         + f" --members {' '.join(map(str, given.members))}",
         "member_day": day,
         "break_even_member_days": round((invested["training"] + invested["data"]) / saved),

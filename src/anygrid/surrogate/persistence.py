@@ -10,7 +10,7 @@ The operator hears states as far as the data reach: :math:`l(x)` and :math:`h(x)
 Plain persistence, :math:`\rho = 1`, carries what the operator does not hear, or answers wrongly, on for ever, and such errors add up to a
 drift; and beyond its data an operator goes on as a line does, so that what grows there grows for ever. Here no state is farther from the
 climate than :math:`(|m| + s \max |G_\theta|) / (1 - \rho)` in the long run, errors decay within :math:`1 / (1 - \rho)` leads unless the
-operator feeds them, and what is left to predict varies less.
+operator feeds them, and what is left to predict varies less. That holds where :math:`\rho < 1` and other inputs are those of data.
 It is the damped persistence that forecasts are compared with (Murphy 1992, Wea. Forecasting 7, 692), here underneath one.
 """
 

@@ -172,6 +172,7 @@ def fit(
         Whether increments are those to damped persistence around the mean state of the data, so that long forecasts do not drift: see
         :mod:`anygrid.surrogate.persistence`. For states that vary about a climate, on one grid, all of them inputs and outputs; not with
         ``parallel="domain"``. Default: as the parent does, else no.
+    search
         Whether to spend up to 15 % of the length on short trainings that choose learning rate, weight of the gradient and (of a
         budget in seconds) width of the default operator, judged on the held-out samples; what you give yourself is kept. See
         :mod:`anygrid.training.search`; the short trainings are told, and kept in ``record["search"]``. In one process only.
